@@ -1,0 +1,50 @@
+# One command each, on a fresh Debian machine with Python 3.11 and make; `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+# Threads that wait must sleep: the machine is shared with the peers under test.
+export OMP_WAIT_POLICY := PASSIVE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint venv clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+
+demo: $(VENV)/.ready-demo ## send two real patients through a node; results in build/demo
+	$(BIN)/dicomnode demo --out build/demo
+
+test: venv ## everything that must hold: lint, types, architecture, tests
+	sh tests/support/install-peers.sh
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: venv ## measure against the peers; table here, numbers in build/bench.json
+	sh tests/support/install-peers.sh
+	$(BIN)/python -m tests.bench --out build/bench.json
+
+lint: venv ## ruff, mypy and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+venv: $(VENV)/.ready-test ## the whole environment: tests, training, all CPU backends
+
+clean: ## remove the environment and everything that was built
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	sh deploy/make-venv.sh $(PYTHON) $(VENV)
+
+$(VENV)/.ready-demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo]'
+	touch $@
+
+$(VENV)/.ready-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,train,openvino,demo]'
+	touch $@ $(VENV)/.ready-demo

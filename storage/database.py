@@ -1,0 +1,100 @@
+"""The database: opening it, transactions, and the one border where SQLAlchemy's errors become ours."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.engine import URL
+
+from storage import migrate, sqlite, urls
+from storage.errors import DatabaseUnavailable, SchemaOutOfDate
+from storage.translate import translated
+
+__all__ = ["Connection", "Database"]  # the type of a connection is for those who may not import SQLAlchemy
+
+LOCK_TIMEOUT_S = 60.0
+POOL_SIZE = 8
+POOL_OVERFLOW = 56  # an association is a thread, and each may be storing at once
+
+
+class Database:
+    """A database that is open; may be used from many threads. A forked process opens its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Take an engine that `open` made."""
+        self._engine = engine
+        # Within this process writers queue here: SQLite's own waiting is polling, which is slow and unfair.
+        self._writer = threading.Lock() if engine.dialect.name == "sqlite" else None
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Open sqlite:///path or postgresql://…; makes no tables. Raises UnsupportedDatabase, DatabaseUnavailable.
+
+        PostgreSQL is not reached before the first transaction.
+        """
+        parsed = urls.parse(url)
+        with translated(parsed):
+            if parsed.get_backend_name() == "sqlite":
+                return cls(sqlite.create(parsed))
+            return cls(_create_postgresql(parsed))
+
+    @property
+    def url(self) -> str:
+        """The URL with its password hidden, for logs."""
+        return urls.shown(self._engine.url)
+
+    def migrate(self) -> None:
+        """Bring the tables to this version's shape; safe when several processes do it at once."""
+        with self._writing(), translated(self._engine.url):
+            migrate.upgrade(self._engine)
+
+    def check_schema(self) -> None:
+        """Raise SchemaOutOfDate unless the tables have this version's shape."""
+        with self.transaction() as connection:
+            current, expected = migrate.current_revision(connection), migrate.head_revision()
+        if current == expected:
+            return
+        if current is not None and not migrate.is_known(current):
+            raise SchemaOutOfDate(f"{self.url} was made by a newer version of dicomnode (schema {current})")
+        raise SchemaOutOfDate(
+            f"{self.url} has schema {current or 'none'}, this version needs {expected}: run `dicomnode db upgrade`",
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises. Not to be nested.
+
+        Raises DatabaseUnavailable, DatabaseFull, DatabaseFailure besides what the block raises.
+        """
+        with self._writing(), translated(self._engine.url), self._engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self._writer is None:
+            yield
+            return
+        if not self._writer.acquire(timeout=LOCK_TIMEOUT_S):
+            raise DatabaseUnavailable(f"another thread held {self.url} for more than {LOCK_TIMEOUT_S:.0f} s")
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+
+def _create_postgresql(url: URL) -> Engine:
+    return create_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+        pool_pre_ping=True,  # a server that was restarted costs no failed call
+        hide_parameters=True,  # an error's text goes into the log, and parameters name patients' studies
+        isolation_level="READ COMMITTED",  # what the queue's statements are written for, whatever the server's default
+        connect_args={"connect_timeout": 10},
+    )

@@ -1,0 +1,1 @@
+"""Alembic's folder: `env` runs a script, `versions` holds them in order."""

@@ -1,0 +1,308 @@
+"""The outbox: one row per object and destination, written with the job's end, gone through until it is delivered.
+
+Rules:
+- Deliveries of one job to one destination are claimed together: they go over one association.
+- `attempt` grows with every claim and is the fencing token, as in the queue. `failures` counts what was the object's
+  own fault and leads to the dead letter; a destination that cannot be reached at all is no fault of the object
+  (`release`), and is tried for ever.
+- A sender that dies in the middle counts as a failure; after POISON_FAILURES of them the delivery is dead.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Update, case, func, literal, literal_column, null, select, update
+
+from storage.clock import database_now
+from storage.errors import IllegalTransition, LeaseLost, NotFound
+from storage.lifecycle import DELIVERY, DeliveryState, sources_of
+from storage.schema import deliveries, jobs
+from storage.upsert import insert
+
+POISON_FAILURES = 20
+# Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
+WAITING: ColumnElement[str] = literal_column("'waiting'")
+LEASED: ColumnElement[str] = literal_column("'leased'")
+NO_LEASE = {"leased_by": null(), "lease_until": null()}
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingObject:
+    """An object of the archive that is to be sent."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    object_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The right to send one object until the lease runs out. attempt: the fencing token. failures: so far."""
+
+    id: int
+    attempt: int
+    failures: int
+    outgoing: OutgoingObject
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryBatch:
+    """What goes over one association."""
+
+    destination: str
+    job_id: int
+    study_instance_uid: str
+    deliveries: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredDelivery:
+    """A delivery whose sender let its lease run out, and what became of it."""
+
+    id: int
+    destination: str
+    attempt: int
+    state: DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """A delivery as it stands. Times: seconds since the Unix epoch by the database's clock."""
+
+    id: int
+    job_id: int
+    destination: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    object_key: str
+    state: DeliveryState
+    attempt: int
+    failures: int
+    not_before: float
+    created_at: float
+    finished_at: float | None
+    leased_by: str | None
+    lease_until: float | None
+    last_error: str
+
+
+OUTGOING_COLUMNS = [deliveries.c[field.name] for field in fields(OutgoingObject)]
+DELIVERY_COLUMNS = [deliveries.c.id, deliveries.c.attempt, deliveries.c.failures, *OUTGOING_COLUMNS]
+RECOVERED_COLUMNS = [deliveries.c[field.name] for field in fields(RecoveredDelivery)]
+RECORD_COLUMNS = [deliveries.c[field.name] for field in fields(DeliveryRecord)]
+
+
+def add_deliveries(connection: Connection, job_id: int, destination: str, objects: Sequence[OutgoingObject]) -> None:
+    """Put a job's objects in line for a destination; those that are there already stay as they are."""
+    now = database_now()
+    key = [deliveries.c.job_id, deliveries.c.destination, deliveries.c.sop_instance_uid]
+    for outgoing in objects:
+        statement = insert(connection, deliveries).values(
+            job_id=job_id,
+            destination=destination,
+            **{field.name: getattr(outgoing, field.name) for field in fields(OutgoingObject)},
+            state=DeliveryState.WAITING,
+            attempt=0,
+            failures=0,
+            not_before=now,
+            created_at=now,
+            last_error="",
+        )
+        connection.execute(statement.on_conflict_do_nothing(index_elements=key))
+
+
+def claim_batch(
+    connection: Connection,
+    sender: str,
+    lease_s: float,
+    destinations: Collection[str],
+) -> DeliveryBatch | None:
+    """Take all due deliveries of the job that has waited longest for one of the destinations; None if none is due."""
+    while True:
+        first = connection.execute(next_due_statement(destinations)).first()
+        if first is None:
+            return None
+        job_id, destination, study_instance_uid = first
+        ids = _lock_due(connection, job_id, destination)
+        if not ids:  # another sender took them while we waited for the locks; what is due now?
+            continue
+        now = database_now()
+        rows = connection.execute(
+            update(deliveries)
+            .where(deliveries.c.id.in_(ids), deliveries.c.state.in_(sources_of(DELIVERY, DeliveryState.LEASED)))
+            .values(
+                state=DeliveryState.LEASED,
+                attempt=deliveries.c.attempt + 1,
+                leased_by=sender,
+                lease_until=now + lease_s,
+            )
+            .returning(*DELIVERY_COLUMNS),
+        )
+        claimed = [Delivery(row[0], row[1], row[2], OutgoingObject(*row[3:])) for row in rows]
+        claimed.sort(key=lambda delivery: delivery.id)
+        return DeliveryBatch(destination, job_id, study_instance_uid, tuple(claimed))
+
+
+def next_due_statement(destinations: Collection[str]) -> Any:
+    """Build the look-up of the next due delivery. Separate so that a test can have its query plan explained."""
+    return (
+        select(deliveries.c.job_id, deliveries.c.destination, jobs.c.study_instance_uid)
+        .join(jobs, jobs.c.id == deliveries.c.job_id)
+        .where(
+            deliveries.c.state == WAITING,
+            deliveries.c.not_before <= database_now(),
+            deliveries.c.destination.in_(destinations),
+        )
+        .order_by(deliveries.c.not_before, deliveries.c.id)
+        .limit(1)
+    )
+
+
+def _lock_due(connection: Connection, job_id: int, destination: str) -> Sequence[int]:
+    """Lock the due deliveries of one job and destination, in one order everywhere, and wait where another has them.
+
+    Skipping locked rows would give two senders a part of the batch each.
+    """
+    return (
+        connection.execute(
+            select(deliveries.c.id)
+            .where(
+                deliveries.c.job_id == job_id,
+                deliveries.c.destination == destination,
+                deliveries.c.state == DeliveryState.WAITING,
+                deliveries.c.not_before <= database_now(),
+            )
+            .order_by(deliveries.c.id)
+            .with_for_update(),
+        )
+        .scalars()
+        .all()
+    )
+
+
+def renew(connection: Connection, batch: Iterable[Delivery], lease_s: float) -> None:
+    """Let the leases run `lease_s` from now on. Raises LeaseLost."""
+    for delivery in batch:
+        _held(connection, delivery, update(deliveries).values(lease_until=database_now() + lease_s))
+
+
+def mark_delivered(connection: Connection, delivery: Delivery) -> None:
+    """The destination has taken the object. Raises LeaseLost."""
+    values = {"state": DeliveryState.DELIVERED, "finished_at": database_now(), "last_error": ""}
+    _held(connection, delivery, update(deliveries).values(**values, **NO_LEASE))
+
+
+def mark_failed(
+    connection: Connection,
+    delivery: Delivery,
+    reason: str,
+    retry_after_s: float,
+    max_attempts: int,
+) -> DeliveryState:
+    """The destination refused the object: later again, or dead with failure number `max_attempts`. Raises LeaseLost."""
+    dead = delivery.failures + 1 >= max_attempts
+    state = DeliveryState.DEAD if dead else DeliveryState.WAITING
+    statement = update(deliveries).values(
+        state=state,
+        failures=deliveries.c.failures + 1,
+        not_before=database_now() + retry_after_s,
+        last_error=reason,
+        finished_at=database_now() if dead else null(),
+        **NO_LEASE,
+    )
+    _held(connection, delivery, statement)
+    return state
+
+
+def release(connection: Connection, batch: Iterable[Delivery], reason: str, retry_after_s: float) -> None:
+    """Put deliveries back that were not tried, without counting a failure. Raises LeaseLost."""
+    for delivery in batch:
+        statement = update(deliveries).values(
+            state=DeliveryState.WAITING,
+            not_before=database_now() + retry_after_s,
+            last_error=reason,
+            **NO_LEASE,
+        )
+        _held(connection, delivery, statement)
+
+
+def recover_expired(connection: Connection) -> list[RecoveredDelivery]:
+    """Take back the deliveries whose leases ran out."""
+    now = database_now()
+    poison = deliveries.c.failures + 1 >= POISON_FAILURES
+    rows = connection.execute(
+        update(deliveries)
+        .where(deliveries.c.state == LEASED, deliveries.c.lease_until < now)
+        .values(
+            state=case((poison, literal(DeliveryState.DEAD.value)), else_=literal(DeliveryState.WAITING.value)),
+            failures=deliveries.c.failures + 1,
+            not_before=now,
+            finished_at=case((poison, now), else_=null()),
+            last_error=literal("lease expired: no sign of life from ")
+            + func.coalesce(deliveries.c.leased_by, "its sender"),
+            **NO_LEASE,
+        )
+        .returning(*RECOVERED_COLUMNS),
+    ).mappings()
+    return [RecoveredDelivery(**{**row, "state": DeliveryState(row["state"])}) for row in rows]
+
+
+def requeue(connection: Connection, delivery_id: int) -> None:
+    """Let a dead delivery be tried again, its failures forgotten. Raises NotFound, IllegalTransition."""
+    statement = update(deliveries).where(deliveries.c.id == delivery_id, deliveries.c.state == DeliveryState.DEAD)
+    values = {"state": DeliveryState.WAITING, "failures": 0, "not_before": database_now(), "finished_at": null()}
+    if connection.execute(statement.values(**values)).rowcount == 1:
+        return
+    query = select(deliveries.c.state).where(deliveries.c.id == delivery_id)
+    state = connection.execute(query).scalar_one_or_none()
+    if state is None:
+        raise NotFound(f"there is no delivery {delivery_id}")
+    raise IllegalTransition(f"delivery {delivery_id} is {state}, only a dead one can be requeued")
+
+
+def delivery_counts(connection: Connection) -> dict[DeliveryState, int]:
+    """How many deliveries are in each state; every state is there."""
+    rows = connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
+    return dict.fromkeys(DeliveryState, 0) | {DeliveryState(state): count for state, count in rows}
+
+
+def pending_count(connection: Connection) -> int:
+    """How many deliveries are still to come, those under way included."""
+    pending = deliveries.c.state.in_((DeliveryState.WAITING, DeliveryState.LEASED))
+    return connection.execute(select(func.count()).where(pending)).scalar_one()
+
+
+def list_deliveries(
+    connection: Connection,
+    state: DeliveryState | None = None,
+    limit: int = 100,
+) -> list[DeliveryRecord]:
+    """List the newest deliveries, newest first."""
+    query = select(*RECORD_COLUMNS).order_by(deliveries.c.id.desc()).limit(limit)
+    return _records(connection, query if state is None else query.where(deliveries.c.state == state))
+
+
+def deliveries_of_study(connection: Connection, study_instance_uid: str) -> list[DeliveryRecord]:
+    """All deliveries of a study, oldest first."""
+    query = select(*RECORD_COLUMNS).join(jobs, jobs.c.id == deliveries.c.job_id).order_by(deliveries.c.id)
+    return _records(connection, query.where(jobs.c.study_instance_uid == study_instance_uid))
+
+
+def _records(connection: Connection, query: Any) -> list[DeliveryRecord]:
+    return [
+        DeliveryRecord(**{**row, "state": DeliveryState(row["state"])}) for row in connection.execute(query).mappings()
+    ]
+
+
+def _held(connection: Connection, delivery: Delivery, statement: Update) -> None:
+    """Run an update of the leased delivery, which finds it only while the lease is held."""
+    held = statement.where(
+        deliveries.c.id == delivery.id,
+        deliveries.c.attempt == delivery.attempt,
+        deliveries.c.state == LEASED,
+    )
+    if connection.execute(held).rowcount != 1:
+        raise LeaseLost(f"delivery {delivery.id}: attempt {delivery.attempt} no longer holds the lease")

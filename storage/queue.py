@@ -1,0 +1,296 @@
+"""The queue: one job per study revision and model package, done by exactly one worker at a time.
+
+Rules:
+- A claim is one statement. It raises `attempt`, which is the fencing token: whoever holds an older one changes nothing
+  more, and what else is in his transaction (his outbox rows) is rolled back with LeaseLost.
+- A lease that ran out counts as an attempt. Past `max_attempts` the lease is `exhausted`: the worker only reports the
+  failure. A job that kills even those workers is dead after POISON_ATTEMPTS more.
+- A job of an older revision never runs after one of a newer: it ends as SUPERSEDED where it would go back to WAITING.
+- What a job's end means for its study is the caller's to say, in the same transaction (`settle_study` where a study
+  has several jobs); only for jobs that die of lost leases is there no caller, and `recover_expired` settles.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import (
+    Case,
+    ColumnElement,
+    Connection,
+    Update,
+    case,
+    exists,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    update,
+)
+
+from storage.clock import database_now
+from storage.errors import IllegalTransition, LeaseLost, NotFound
+from storage.lifecycle import JOB, JobState, sources_of
+from storage.schema import jobs
+from storage.studies import reopen_study, settle_study
+from storage.upsert import insert
+
+POISON_ATTEMPTS = 3
+# Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
+WAITING: ColumnElement[str] = literal_column("'waiting'")
+LEASED: ColumnElement[str] = literal_column("'leased'")
+NO_LEASE = {"leased_by": null(), "lease_until": null()}
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to do a job until the lease runs out. attempt: the fencing token, 1 for the first claim."""
+
+    job_id: int
+    attempt: int
+    max_attempts: int
+    study_instance_uid: str
+    revision: int
+    package: str
+    created_at: float
+    last_error: str
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all attempts are used up: do not analyse again, report the failure and bury the job."""
+        return self.attempt > self.max_attempts
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredJob:
+    """A job whose worker let its lease run out, and what became of it."""
+
+    job_id: int
+    study_instance_uid: str
+    revision: int
+    package: str
+    attempt: int
+    state: JobState
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as it stands. Times: seconds since the Unix epoch by the database's clock."""
+
+    id: int
+    study_instance_uid: str
+    revision: int
+    package: str
+    state: JobState
+    priority: int
+    attempt: int
+    max_attempts: int
+    not_before: float
+    created_at: float
+    claimed_at: float | None
+    finished_at: float | None
+    leased_by: str | None
+    lease_until: float | None
+    last_error: str
+    summary: str
+
+
+LEASE_COLUMNS = [jobs.c.id, *(jobs.c[field.name] for field in fields(Lease)[1:])]
+RECOVERED_COLUMNS = [jobs.c.id.label("job_id"), *(jobs.c[field.name] for field in fields(RecoveredJob)[1:])]
+RECORD_COLUMNS = [jobs.c[field.name] for field in fields(JobRecord)]
+
+
+def enqueue(
+    connection: Connection,
+    study_instance_uid: str,
+    revision: int,
+    package: str,
+    *,
+    priority: int = 0,
+    max_attempts: int = 3,
+) -> int:
+    """Put a job in line, higher priority first; its number. The same again gives the number of the one there is.
+
+    Waiting jobs of older revisions of the study are superseded.
+    """
+    now = database_now()
+    statement = insert(connection, jobs).values(
+        study_instance_uid=study_instance_uid,
+        revision=revision,
+        package=package,
+        state=JobState.WAITING,
+        priority=priority,
+        attempt=0,
+        max_attempts=max_attempts,
+        not_before=now,
+        created_at=now,
+        last_error="",
+        summary="",
+    )
+    key = [jobs.c.study_instance_uid, jobs.c.revision, jobs.c.package]
+    job_id = connection.execute(
+        statement.on_conflict_do_nothing(index_elements=key).returning(jobs.c.id),
+    ).scalar_one_or_none()
+    of_study = jobs.c.study_instance_uid == study_instance_uid
+    if job_id is None:
+        same = select(jobs.c.id).where(of_study, jobs.c.revision == revision, jobs.c.package == package)
+        job_id = connection.execute(same).scalar_one()
+    connection.execute(
+        update(jobs)
+        .where(of_study, jobs.c.revision < revision, jobs.c.state == JobState.WAITING)
+        .values(state=JobState.SUPERSEDED, finished_at=now),
+    )
+    return int(job_id)
+
+
+def claim(connection: Connection, worker: str, lease_s: float) -> Lease | None:
+    """Take the next due job: the highest priority, then the oldest. None when there is none."""
+    row = connection.execute(claim_statement(worker, lease_s)).first()
+    return None if row is None else Lease(*row)
+
+
+def claim_statement(worker: str, lease_s: float) -> Any:
+    """Build the claim. Separate from `claim` so that a test can have its query plan explained."""
+    due = jobs.alias("due")
+    now = database_now()
+    next_due = (
+        select(due.c.id)
+        .where(due.c.state == WAITING, due.c.not_before <= now)
+        .order_by(due.c.priority.desc(), due.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)  # nothing on SQLite, where BEGIN IMMEDIATE lets in one at a time
+        .scalar_subquery()
+    )
+    return (
+        update(jobs)
+        .where(jobs.c.id == next_due, jobs.c.state.in_(sources_of(JOB, JobState.LEASED)))
+        .values(
+            state=JobState.LEASED,
+            attempt=jobs.c.attempt + 1,
+            claimed_at=now,
+            leased_by=worker,
+            lease_until=now + lease_s,
+        )
+        .returning(*LEASE_COLUMNS)
+    )
+
+
+def renew(connection: Connection, lease: Lease, lease_s: float) -> None:
+    """Let the lease run `lease_s` from now on. Raises LeaseLost."""
+    _held(connection, lease, update(jobs).values(lease_until=database_now() + lease_s))
+
+
+def complete(connection: Connection, lease: Lease, *, summary: str, failure: str = "") -> None:
+    """End the job with its results written. failure: why they say "could not process", if so. Raises LeaseLost."""
+    _end(connection, lease, state=JobState.DONE, summary=summary, last_error=failure)
+
+
+def bury(connection: Connection, lease: Lease, reason: str) -> None:
+    """End the job as a dead letter. Raises LeaseLost."""
+    _end(connection, lease, state=JobState.DEAD, last_error=reason)
+
+
+def fail(connection: Connection, lease: Lease, reason: str, *, retry_after_s: float) -> None:
+    """Put the job back in line for a later attempt. Raises LeaseLost."""
+    back = _unless_superseded(literal(JobState.WAITING.value))
+    statement = update(jobs).values(
+        state=back,
+        not_before=database_now() + retry_after_s,
+        last_error=reason,
+        finished_at=_finished_at(back),
+        **NO_LEASE,
+    )
+    _held(connection, lease, statement)
+
+
+def recover_expired(connection: Connection) -> list[RecoveredJob]:
+    """Take back the jobs whose leases ran out. Those that went through too many workers are dead."""
+    poison = jobs.c.attempt >= jobs.c.max_attempts + POISON_ATTEMPTS
+    state = _unless_superseded(case((poison, literal(JobState.DEAD.value)), else_=literal(JobState.WAITING.value)))
+    now = database_now()
+    rows = connection.execute(
+        update(jobs)
+        .where(jobs.c.state == LEASED, jobs.c.lease_until < now)
+        .values(
+            state=state,
+            not_before=now,
+            last_error=literal("lease expired: no sign of life from ") + func.coalesce(jobs.c.leased_by, "its worker"),
+            finished_at=_finished_at(state),
+            **NO_LEASE,
+        )
+        .returning(*RECOVERED_COLUMNS),
+    ).mappings()
+    recovered = [RecoveredJob(**{**row, "state": JobState(row["state"])}) for row in rows]
+    for job in recovered:
+        if job.state is JobState.DEAD:
+            settle_study(connection, job.study_instance_uid, job.revision)
+    return recovered
+
+
+def requeue(connection: Connection, job_id: int, *, attempts: int = 3) -> None:
+    """Let a dead job run again, `attempts` times at most. Raises NotFound, IllegalTransition."""
+    # `attempt` goes on counting, or a worker that once let go of this job could hold a fitting lease.
+    row = connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state == JobState.DEAD)
+        .values(
+            state=JobState.WAITING,
+            max_attempts=jobs.c.attempt + attempts,
+            not_before=database_now(),
+            finished_at=null(),
+        )
+        .returning(jobs.c.study_instance_uid, jobs.c.revision),
+    ).first()
+    if row is not None:
+        return reopen_study(connection, *row)
+    state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one_or_none()
+    if state is None:
+        raise NotFound(f"there is no job {job_id}")
+    raise IllegalTransition(f"job {job_id} is {state}, only a dead one can be requeued")
+
+
+def job_counts(connection: Connection) -> dict[JobState, int]:
+    """How many jobs are in each state; every state is there."""
+    rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
+    return dict.fromkeys(JobState, 0) | {JobState(state): count for state, count in rows}
+
+
+def list_jobs(connection: Connection, state: JobState | None = None, limit: int = 100) -> list[JobRecord]:
+    """List the newest jobs, newest first."""
+    query = select(*RECORD_COLUMNS).order_by(jobs.c.id.desc()).limit(limit)
+    return _records(connection, query if state is None else query.where(jobs.c.state == state))
+
+
+def jobs_of_study(connection: Connection, study_instance_uid: str) -> list[JobRecord]:
+    """All jobs of a study, oldest first."""
+    query = select(*RECORD_COLUMNS).where(jobs.c.study_instance_uid == study_instance_uid).order_by(jobs.c.id)
+    return _records(connection, query)
+
+
+def _records(connection: Connection, query: Any) -> list[JobRecord]:
+    return [JobRecord(**{**row, "state": JobState(row["state"])}) for row in connection.execute(query).mappings()]
+
+
+def _unless_superseded(state: Any) -> Case[str]:
+    """`state`, or SUPERSEDED where the study has a job of a newer revision."""
+    newer = jobs.alias("newer")
+    has_newer = exists().where(
+        newer.c.study_instance_uid == jobs.c.study_instance_uid,
+        newer.c.revision > jobs.c.revision,
+    )
+    return case((has_newer, literal(JobState.SUPERSEDED.value)), else_=state)
+
+
+def _finished_at(state: Case[str]) -> Case[float]:
+    return case((state == JobState.WAITING, null()), else_=database_now())
+
+
+def _end(connection: Connection, lease: Lease, **values: str) -> None:
+    _held(connection, lease, update(jobs).values(**values, **NO_LEASE, finished_at=database_now()))
+
+
+def _held(connection: Connection, lease: Lease, statement: Update) -> None:
+    """Run an update of the leased job, which finds it only while the lease is held."""
+    held = statement.where(jobs.c.id == lease.job_id, jobs.c.attempt == lease.attempt, jobs.c.state == LEASED)
+    if connection.execute(held).rowcount != 1:
+        raise LeaseLost(f"job {lease.job_id}: attempt {lease.attempt} no longer holds the lease")

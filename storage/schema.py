@@ -1,0 +1,128 @@
+"""The tables. `migrations` makes them; a test holds the two equal.
+
+Times are seconds since the Unix epoch by the database's clock. States are the values of `lifecycle`'s enumerations.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+    },
+)
+
+UID = String(64)  # PS3.5 6.2, value representation UI
+AE_TITLE = String(16)  # PS3.5 6.2, value representation AE
+STATE = String(16)
+NUMBER = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in a column of type INTEGER
+
+
+def _partial_index(name: str, state: str, *columns: ColumnElement[Any]) -> None:
+    """Index only the rows in one state, so that finished work costs a look-up nothing."""
+    where = text(f"state = '{state}'")
+    Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("state", STATE, nullable=False),
+    Column("revision", Integer, nullable=False),  # grows when an image comes after the study had been taken as complete
+    Column("reason", Text, nullable=False),
+    Column("first_received_at", Double, nullable=False),  # of this revision
+    Column("last_received_at", Double, nullable=False),
+    Column("restarted_at", Double),  # after a crash, both timers of completeness start again here
+)
+_partial_index("ix_studies_receiving", "receiving", studies.c.first_received_at)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    # Deferred: the instance is written first, since its being new decides whether the study is touched at all.
+    Column(
+        "study_instance_uid",
+        UID,
+        ForeignKey("studies.study_instance_uid", deferrable=True, initially="DEFERRED"),
+        nullable=False,
+    ),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("object_key", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("calling_ae_title", AE_TITLE, nullable=False),
+    Column("received_at", Double, nullable=False),
+    Index("ix_instances_study", "study_instance_uid", "sop_instance_uid"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", NUMBER, primary_key=True),
+    Column("study_instance_uid", UID, ForeignKey("studies.study_instance_uid"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("package", Text, nullable=False),
+    Column("state", STATE, nullable=False),
+    Column("priority", Integer, nullable=False),  # higher goes first
+    Column("attempt", Integer, nullable=False),  # grows with every claim: the fencing token
+    Column("max_attempts", Integer, nullable=False),
+    Column("not_before", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("claimed_at", Double),
+    Column("finished_at", Double),
+    Column("leased_by", Text),
+    Column("lease_until", Double),
+    Column("last_error", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    UniqueConstraint("study_instance_uid", "revision", "package"),
+    sqlite_autoincrement=True,  # a number is never given out again, so that an old lease cannot fit a new job
+)
+_partial_index("ix_jobs_claim", "waiting", jobs.c.priority.desc(), jobs.c.id)
+_partial_index("ix_jobs_leased", "leased", jobs.c.lease_until)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", NUMBER, primary_key=True),
+    Column("job_id", NUMBER, ForeignKey("jobs.id"), nullable=False),
+    Column("destination", Text, nullable=False),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("object_key", Text, nullable=False),
+    Column("state", STATE, nullable=False),
+    Column("attempt", Integer, nullable=False),  # grows with every claim: the fencing token
+    Column("failures", Integer, nullable=False),  # counts towards the dead letter
+    Column("not_before", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Column("leased_by", Text),
+    Column("lease_until", Double),
+    Column("last_error", Text, nullable=False),
+    UniqueConstraint("job_id", "destination", "sop_instance_uid"),
+    sqlite_autoincrement=True,
+)
+_partial_index("ix_deliveries_due", "waiting", deliveries.c.not_before, deliveries.c.id)
+_partial_index("ix_deliveries_leased", "leased", deliveries.c.lease_until)

@@ -1,0 +1,285 @@
+"""Studies and their instances: what arrived, and which study is complete.
+
+Rules:
+- An instance counts once, by its SOP Instance UID. Other bytes under the same UID never replace what is there.
+- The study's revision names one complete state of it. An instance that comes after RECEIVING raises it.
+- Quiet time and deadline run by the database's clock, and start again after a crash: a sender whose association we
+  cut off has had no chance to go on.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from typing import Literal
+
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal_column, null, or_, select, update
+
+from storage.clock import database_now
+from storage.errors import IllegalTransition, NotFound
+from storage.lifecycle import STUDY, JobState, StudyState, sources_of
+from storage.schema import instances, jobs, studies
+from storage.upsert import insert
+
+# Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
+IS_RECEIVING = studies.c.state == literal_column("'receiving'")
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A received instance whose file is durable. object_key, size_bytes, sha256: as the archive gave them."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    modality: str
+    object_key: str
+    size_bytes: int
+    sha256: str
+    calling_ae_title: str
+
+
+INSTANCE_COLUMNS = [instances.c[field.name] for field in fields(Instance)]
+
+
+class Recorded(Enum):
+    """What `record_instance` found."""
+
+    NEW = "new"
+    SAME = "same"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class DueStudy:
+    """A study that is taken as complete. modalities, sop_class_uids: those of its instances, sorted, each once."""
+
+    study_instance_uid: str
+    revision: int
+    instance_count: int
+    modalities: tuple[str, ...]
+    sop_class_uids: tuple[str, ...]
+    reason: Literal["quiet", "deadline"]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecord:
+    """A study as it stands. Times: seconds since the Unix epoch by the database's clock."""
+
+    study_instance_uid: str
+    state: StudyState
+    revision: int
+    reason: str
+    first_received_at: float
+    last_received_at: float
+
+
+def record_instance(connection: Connection, instance: Instance, *, reopens: bool = True) -> Recorded:
+    """Record an instance and touch its study. Two connections at once with one UID: exactly one is told NEW.
+
+    reopens: whether a study that is past RECEIVING begins its next revision for it. Objects that no model looks at
+    must not, or a result that a PACS routes back would be analysed for ever.
+    """
+    statement = (
+        insert(connection, instances)
+        .values(**asdict(instance), received_at=database_now())
+        .on_conflict_do_nothing(index_elements=[instances.c.sop_instance_uid])
+        .returning(instances.c.sop_instance_uid)
+    )
+    if connection.execute(statement).first() is not None:
+        _touch_study(connection, instance.study_instance_uid, reopens=reopens)
+        return Recorded.NEW
+    known = select(instances.c.sha256).where(instances.c.sop_instance_uid == instance.sop_instance_uid)
+    return Recorded.SAME if connection.execute(known).scalar_one() == instance.sha256 else Recorded.CONFLICT
+
+
+def _touch_study(connection: Connection, study_instance_uid: str, *, reopens: bool) -> None:
+    """Make the study, or note the arrival; a study past RECEIVING begins its next revision if told so."""
+    now = database_now()
+    receiving = studies.c.state == StudyState.RECEIVING
+    statement = insert(connection, studies).values(
+        study_instance_uid=study_instance_uid,
+        state=StudyState.RECEIVING,
+        revision=1,
+        reason="",
+        first_received_at=now,
+        last_received_at=now,
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[studies.c.study_instance_uid],
+            set_={
+                "state": StudyState.RECEIVING,
+                "revision": case((receiving, studies.c.revision), else_=studies.c.revision + 1),
+                "reason": case((receiving, studies.c.reason), else_=""),
+                "first_received_at": case((receiving, studies.c.first_received_at), else_=now),
+                "last_received_at": now,
+                "restarted_at": case((receiving, studies.c.restarted_at), else_=null()),
+            },
+            where=None if reopens else receiving,
+        ),
+    )
+
+
+def find_instance(connection: Connection, sop_instance_uid: str) -> Instance | None:
+    """Look an instance up."""
+    row = connection.execute(select(*INSTANCE_COLUMNS).where(instances.c.sop_instance_uid == sop_instance_uid)).first()
+    return None if row is None else Instance(*row)
+
+
+def instances_of(connection: Connection, study_instance_uid: str) -> list[Instance]:
+    """All instances of a study, ordered by SOP Instance UID."""
+    rows = connection.execute(
+        select(*INSTANCE_COLUMNS).where(instances.c.study_instance_uid == study_instance_uid),
+    )
+    # Sorted here: a database sorts by the rules of its own language, and the order must be the same everywhere.
+    return sorted((Instance(*row) for row in rows), key=lambda instance: instance.sop_instance_uid)
+
+
+def find_study(connection: Connection, study_instance_uid: str) -> StudyRecord | None:
+    """Look a study up."""
+    row = connection.execute(
+        select(*(studies.c[field.name] for field in fields(StudyRecord))).where(
+            studies.c.study_instance_uid == study_instance_uid,
+        ),
+    ).first()
+    return None if row is None else StudyRecord(row[0], StudyState(row[1]), *row[2:])
+
+
+def study_counts(connection: Connection) -> dict[StudyState, int]:
+    """How many studies are in each state; every state is there."""
+    rows = connection.execute(select(studies.c.state, func.count()).group_by(studies.c.state))
+    return dict.fromkeys(StudyState, 0) | {StudyState(state): count for state, count in rows}
+
+
+def list_studies(connection: Connection, state: StudyState, limit: int = 100) -> list[StudyRecord]:
+    """List the studies in a state, the latest first."""
+    rows = connection.execute(
+        select(*(studies.c[field.name] for field in fields(StudyRecord)))
+        .where(studies.c.state == state)
+        .order_by(studies.c.last_received_at.desc())
+        .limit(limit),
+    )
+    return [StudyRecord(row[0], StudyState(row[1]), *row[2:]) for row in rows]
+
+
+def due_studies(connection: Connection, quiet_s: float, deadline_s: float, limit: int = 100) -> list[DueStudy]:
+    """Complete studies, oldest first: nothing came for `quiet_s`, or the first image is `deadline_s` old.
+
+    They stay locked until the transaction ends, so that no second dispatcher takes them, and an image that arrives
+    meanwhile waits and then raises the revision.
+    """
+    now = database_now()
+
+    def passed(column: str, seconds: float) -> ColumnElement[bool]:
+        restarted_at = studies.c.restarted_at
+        return and_(
+            now - studies.c[column] >= seconds,
+            or_(restarted_at.is_(None), now - restarted_at >= seconds),
+        )
+
+    quiet = passed("last_received_at", quiet_s)
+    rows = connection.execute(
+        select(studies.c.study_instance_uid, studies.c.revision, case((quiet, "quiet"), else_="deadline"))
+        .where(IS_RECEIVING, or_(quiet, passed("first_received_at", deadline_s)))
+        .order_by(studies.c.first_received_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True, key_share=True),
+    ).all()
+    contents = _contents(connection, [uid for uid, _, _ in rows])
+    return [DueStudy(uid, revision, *contents[uid], reason) for uid, revision, reason in rows]
+
+
+def _contents(
+    connection: Connection,
+    study_instance_uids: Sequence[str],
+) -> dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]]:
+    """Count of instances, modalities and SOP classes by study."""
+    kinds = (instances.c.study_instance_uid, instances.c.modality, instances.c.sop_class_uid)
+    rows = connection.execute(
+        select(*kinds, func.count()).where(kinds[0].in_(study_instance_uids)).group_by(*kinds),
+    )
+    by_study: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    for uid, modality, sop_class_uid, count in rows:
+        by_study[uid].append((modality, sop_class_uid, count))
+    return {
+        uid: (
+            sum(count for _, _, count in kinds_of),
+            tuple(sorted({modality for modality, _, _ in kinds_of})),
+            tuple(sorted({sop_class_uid for _, sop_class_uid, _ in kinds_of})),
+        )
+        for uid, kinds_of in by_study.items()
+    }
+
+
+def restart_quiet_timers(connection: Connection) -> int:
+    """Start quiet time and deadline again for every study that is still arriving; how many those are."""
+    return connection.execute(update(studies).where(IS_RECEIVING).values(restarted_at=database_now())).rowcount
+
+
+def set_study_state(
+    connection: Connection,
+    study_instance_uid: str,
+    revision: int,
+    state: StudyState,
+    reason: str = "",
+) -> bool:
+    """Move a study on; False when newer images came meanwhile. Being in the state already counts as done.
+
+    Raises NotFound, IllegalTransition.
+    """
+    if state is StudyState.RECEIVING:
+        raise IllegalTransition(f"study {study_instance_uid} goes back to receiving by a new image only")
+    if _move(connection, study_instance_uid, revision, state, reason):
+        return True
+    found = find_study(connection, study_instance_uid)
+    if found is None:
+        raise NotFound(f"there is no study {study_instance_uid}")
+    if found.revision != revision:
+        return False
+    if found.state is state:
+        return True
+    raise IllegalTransition(f"study {study_instance_uid} cannot go from {found.state} to {state}")
+
+
+def settle_study(connection: Connection, study_instance_uid: str, revision: int) -> StudyState | None:
+    """End a study by its jobs, once the last of them ended; None while there is work, or when newer images came.
+
+    FAILED if any job is dead or ended with a failure, with its reason; else DONE.
+    """
+    # Two jobs that end at once must not each take the other for unfinished: the second waits here for the first.
+    connection.execute(
+        select(studies.c.revision)
+        .where(studies.c.study_instance_uid == study_instance_uid)
+        .with_for_update(key_share=True),
+    )
+    ended = connection.execute(
+        select(jobs.c.state, jobs.c.last_error)
+        .where(jobs.c.study_instance_uid == study_instance_uid, jobs.c.revision == revision)
+        .order_by(jobs.c.id),
+    ).all()
+    if not ended or any(state in (JobState.WAITING, JobState.LEASED) for state, _ in ended):
+        return None
+    failures = [error for state, error in ended if state == JobState.DEAD or error]
+    state = StudyState.FAILED if failures else StudyState.DONE
+    return state if _move(connection, study_instance_uid, revision, state, "; ".join(failures)) else None
+
+
+def reopen_study(connection: Connection, study_instance_uid: str, revision: int) -> None:
+    """Put a study back in line whose job is to run again. Raises IllegalTransition when newer images came."""
+    if _move(connection, study_instance_uid, revision, StudyState.QUEUED, ""):
+        return
+    found = find_study(connection, study_instance_uid)
+    if found is None or found.revision != revision:
+        raise IllegalTransition(f"study {study_instance_uid} has newer images, which are analysed instead")
+
+
+def _move(connection: Connection, study_instance_uid: str, revision: int, state: StudyState, reason: str) -> bool:
+    statement = update(studies).where(
+        studies.c.study_instance_uid == study_instance_uid,
+        studies.c.revision == revision,
+        studies.c.state.in_(sources_of(STUDY, state)),
+    )
+    return connection.execute(statement.values(state=state, reason=reason)).rowcount == 1

@@ -1,0 +1,43 @@
+"""The border where the database's errors become storage's, without any secret in them."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from storage.errors import DatabaseFailure, DatabaseFull, DatabaseUnavailable, StorageError
+from storage.urls import secrets_of, shown
+
+
+@contextmanager
+def translated(url: URL) -> Iterator[None]:
+    """Turn SQLAlchemy's errors of the block into StorageError, naming the database without its password."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise _translate(error, url) from _without_secrets(error, url)
+    except sqlite3.Error as error:  # raised while a connection is set up, before SQLAlchemy looks
+        raise DatabaseUnavailable(f"{shown(url)}: {error}") from error
+
+
+def _translate(error: SQLAlchemyError, url: URL) -> StorageError:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    message = f"{shown(url)}: {type(original).__name__}: {original}"
+    for secret in secrets_of(url):
+        message = message.replace(secret, "***")
+    if isinstance(original, psycopg.errors.DiskFull) or "database or disk is full" in message:
+        return DatabaseFull(message)
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    ):
+        return DatabaseUnavailable(message)
+    return DatabaseFailure(message)
+
+
+def _without_secrets(error: SQLAlchemyError, url: URL) -> SQLAlchemyError | None:
+    """The error as the cause to show, or none where its own text would show a secret."""
+    return None if any(secret in str(error) for secret in secrets_of(url)) else error

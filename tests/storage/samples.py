@@ -1,0 +1,100 @@
+"""Rows to start from, each valid and each with its own UIDs."""
+
+import hashlib
+from dataclasses import replace
+
+from sqlalchemy import Table, update
+
+from storage import queue
+from storage.database import Connection, Database
+from storage.lifecycle import StudyState
+from storage.outbox import OutgoingObject, add_deliveries
+from storage.queue import Lease
+from storage.schema import deliveries, jobs
+from storage.studies import Instance, Recorded, find_study, record_instance, set_study_state
+
+STUDY = "2.25.1000"
+DIGITAL_MAMMOGRAPHY = "1.2.840.10008.5.1.4.1.1.1.2"
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+
+
+def instance(number: int = 1, study: str = STUDY, content: bytes = b"") -> Instance:
+    """One mammogram of a study."""
+    sha256 = hashlib.sha256(content or str(number).encode()).hexdigest()
+    uid = f"{study}.1.{number}"
+    return Instance(
+        study_instance_uid=study,
+        series_instance_uid=f"{study}.1",
+        sop_instance_uid=uid,
+        sop_class_uid=DIGITAL_MAMMOGRAPHY,
+        transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
+        modality="MG",
+        object_key=f"studies/00/{study}/{uid}-{sha256[:16]}.dcm",
+        size_bytes=1234,
+        sha256=sha256,
+        calling_ae_title="PACS",
+    )
+
+
+def scout(number: int, study: str = STUDY) -> Instance:
+    """One instance of another modality and SOP class."""
+    return replace(instance(number, study), modality="SR", sop_class_uid=COMPREHENSIVE_3D_SR)
+
+
+def record(db: Database, *several: Instance) -> list[Recorded]:
+    """Record instances in one transaction."""
+    with db.transaction() as connection:
+        return [record_instance(connection, one) for one in several]
+
+
+def queued_job(db: Database, study: str = STUDY, *, priority: int = 0, max_attempts: int = 3) -> int:
+    """One study with an image, queued as a dispatcher would; the job's number."""
+    record(db, instance(1, study))
+    with db.transaction() as connection:
+        found = find_study(connection, study)
+        assert found is not None
+        job_id = queue.enqueue(
+            connection, study, found.revision, "mammo-mass", priority=priority, max_attempts=max_attempts
+        )
+        assert set_study_state(connection, study, found.revision, StudyState.QUEUED)
+    return job_id
+
+
+def claim(db: Database, lease_s: float = 60.0, worker: str = "worker 1") -> Lease:
+    """Take the next job, which must be there."""
+    with db.transaction() as connection:
+        lease = queue.claim(connection, worker, lease_s)
+    assert lease is not None
+    return lease
+
+
+def outgoing(number: int = 1) -> OutgoingObject:
+    """One report to be sent."""
+    uid = f"2.25.9000.{number}"
+    return OutgoingObject(
+        sop_instance_uid=uid,
+        sop_class_uid=COMPREHENSIVE_3D_SR,
+        transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
+        object_key=f"results/00/{STUDY}/{uid}-0123456789abcdef.dcm",
+    )
+
+
+def queued_deliveries(db: Database, count: int = 1, destination: str = "pacs", study: str = STUDY) -> int:
+    """Put `count` objects of a new job in the outbox; the job's number."""
+    job_id = queued_job(db, study)
+    with db.transaction() as connection:
+        add_deliveries(connection, job_id, destination, [outgoing(number) for number in range(count)])
+    return job_id
+
+
+def put_state(connection: Connection, table: Table, row_id: int, state: str) -> None:
+    """Force a row into a state, past all rules."""
+    connection.execute(update(table).where(table.c.id == row_id).values(state=state))
+
+
+def expire_leases(db: Database) -> None:
+    """Let all leases run out."""
+    with db.transaction() as connection:
+        connection.execute(update(jobs).values(lease_until=jobs.c.lease_until - 1e6))
+        connection.execute(update(deliveries).values(lease_until=deliveries.c.lease_until - 1e6))

@@ -1,0 +1,208 @@
+"""The tables of the lifecycles, and that no operation makes a change which they do not hold."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import product
+
+import pytest
+from sqlalchemy import Table, select, update
+
+from storage import outbox, queue
+from storage.database import Connection, Database
+from storage.errors import IllegalTransition, LeaseLost
+from storage.lifecycle import DELIVERY, JOB, STUDY, DeliveryState, JobState, StudyState, allows, sources_of
+from storage.outbox import Delivery
+from storage.queue import Lease
+from storage.schema import deliveries, jobs, studies
+from storage.studies import Recorded, record_instance, set_study_state, settle_study
+from tests.storage.samples import STUDY as UID
+from tests.storage.samples import claim, expire_leases, instance, put_state, queued_deliveries, queued_job, record
+
+
+@pytest.mark.parametrize(("table", "states"), [(STUDY, StudyState), (JOB, JobState), (DELIVERY, DeliveryState)])
+def test_every_state_is_in_its_table(table: dict, states: type) -> None:
+    """Each table names each state once, and only a first state cannot be entered."""
+    assert set(table) == set(states)
+    entered = set().union(*table.values())
+    assert set(states) - entered <= {next(iter(states))}
+
+
+def test_no_state_follows_itself() -> None:
+    """No table holds a change that changes nothing."""
+    for table in (STUDY, JOB, DELIVERY):
+        assert not any(allows(table, state, state) for state in table)
+
+
+def test_sources_are_the_table_read_backwards() -> None:
+    """`sources_of` and `allows` agree on every pair."""
+    for table in (STUDY, JOB, DELIVERY):
+        for source, target in product(table, table):
+            assert (source in sources_of(table, target)) == allows(table, source, target)
+
+
+def test_a_new_instance_may_come_in_every_state_of_the_study() -> None:
+    """An image is never turned away because of where its study is."""
+    assert set(sources_of(STUDY, StudyState.RECEIVING)) == set(StudyState) - {StudyState.RECEIVING}
+
+
+@pytest.mark.parametrize("target", [state for state in StudyState if state is not StudyState.RECEIVING])
+def test_study_changes_are_those_of_the_table(db: Database, target: StudyState) -> None:
+    """`set_study_state` makes each change of the table, and refuses every other without touching the row."""
+    record(db, instance())
+    for source in StudyState:
+        with db.transaction() as connection:
+            connection.execute(update(studies).values(state=source))
+            if allows(STUDY, source, target) or source is target:
+                assert set_study_state(connection, UID, 1, target, "why")
+                assert _study_state(connection) == target
+            else:
+                with pytest.raises(IllegalTransition, match=f"from {source} to {target}"):
+                    set_study_state(connection, UID, 1, target)
+                assert _study_state(connection) == source
+
+
+def test_nobody_sends_a_study_back_to_receiving_by_hand(db: Database) -> None:
+    """Only a new instance does that, since it raises the revision."""
+    record(db, instance())
+    with db.transaction() as connection, pytest.raises(IllegalTransition, match="new image"):
+        set_study_state(connection, UID, 1, StudyState.RECEIVING)
+
+
+def test_a_new_instance_brings_back_every_study(db: Database) -> None:
+    """From each state a new instance leads to RECEIVING, with the next revision unless it was there."""
+    record(db, instance(0))
+    for number, source in enumerate(StudyState, start=1):
+        with db.transaction() as connection:
+            connection.execute(update(studies).values(state=source, revision=10))
+            assert record_instance(connection, instance(number)) is Recorded.NEW
+            expected = 10 if source is StudyState.RECEIVING else 11
+            assert connection.execute(select(studies.c.state, studies.c.revision)).one() == ("receiving", expected)
+
+
+@pytest.mark.parametrize("source", list(StudyState))
+def test_settling_changes_only_what_the_table_holds(db: Database, source: StudyState) -> None:
+    """A study whose jobs all ended is settled from the states that lead to DONE, and else left alone."""
+    job_id = queued_job(db)
+    with db.transaction() as connection:
+        put_state(connection, jobs, job_id, "done")
+        connection.execute(update(studies).values(state=source))
+        settled = settle_study(connection, UID, 1)
+        assert settled == (StudyState.DONE if allows(STUDY, source, StudyState.DONE) else None)
+        assert _study_state(connection) == (settled or source)
+
+
+def _study_state(connection: Connection) -> str:
+    return str(connection.execute(select(studies.c.state)).scalar_one())
+
+
+def _supersede(connection: Connection, lease: Lease) -> None:
+    queue.enqueue(connection, lease.study_instance_uid, lease.revision + 1, lease.package)
+
+
+JOB_OPERATIONS: dict[str, tuple[Callable[[Connection, Lease], object], JobState]] = {
+    "claim": (lambda connection, _: queue.claim(connection, "worker 2", 60), JobState.LEASED),
+    "complete": (lambda connection, lease: queue.complete(connection, lease, summary=""), JobState.DONE),
+    "fail": (lambda connection, lease: queue.fail(connection, lease, "", retry_after_s=0), JobState.WAITING),
+    "bury": (lambda connection, lease: queue.bury(connection, lease, ""), JobState.DEAD),
+    "recover": (lambda connection, _: queue.recover_expired(connection), JobState.WAITING),
+    "requeue": (lambda connection, lease: queue.requeue(connection, lease.job_id), JobState.WAITING),
+    "supersede": (_supersede, JobState.SUPERSEDED),
+}
+JOB_SOURCES = {
+    "claim": {JobState.WAITING},
+    "complete": {JobState.LEASED},
+    "fail": {JobState.LEASED},
+    "bury": {JobState.LEASED},
+    "recover": {JobState.LEASED},
+    "requeue": {JobState.DEAD},
+    "supersede": {JobState.WAITING},
+}
+
+
+@pytest.mark.parametrize("name", JOB_OPERATIONS)
+def test_job_operations_make_only_the_changes_of_the_table(db: Database, name: str) -> None:
+    """Each operation works from its states, all in the table, and leaves a job in any other state as it is."""
+    operation, target = JOB_OPERATIONS[name]
+    assert all(allows(JOB, source, target) for source in JOB_SOURCES[name])
+    job_id = queued_job(db)
+    lease = claim(db)
+    expire_leases(db)
+    for source in JobState:
+        expected = target if source in JOB_SOURCES[name] else source
+        assert _after(db, jobs, job_id, source, lambda connection: operation(connection, lease)) == expected
+
+
+def test_every_change_of_a_job_has_an_operation() -> None:
+    """The table holds no change that nothing makes, but those into SUPERSEDED and DEAD that have tests of their own."""
+    made = {(source, target) for name, (_, target) in JOB_OPERATIONS.items() for source in JOB_SOURCES[name]}
+    table = {(source, target) for source, targets in JOB.items() for target in targets}
+    assert table - made == {(JobState.LEASED, JobState.SUPERSEDED)}
+
+
+DELIVERY_OPERATIONS: dict[str, tuple[Callable[[Connection, Delivery], object], DeliveryState, DeliveryState]] = {
+    "claim": (
+        lambda connection, _: outbox.claim_batch(connection, "sender 2", 60, ["pacs"]),
+        DeliveryState.WAITING,
+        DeliveryState.LEASED,
+    ),
+    "deliver": (outbox.mark_delivered, DeliveryState.LEASED, DeliveryState.DELIVERED),
+    "fail": (
+        lambda connection, delivery: outbox.mark_failed(connection, delivery, "", 0, 9),
+        DeliveryState.LEASED,
+        DeliveryState.WAITING,
+    ),
+    "fail for good": (
+        lambda connection, delivery: outbox.mark_failed(connection, delivery, "", 0, 1),
+        DeliveryState.LEASED,
+        DeliveryState.DEAD,
+    ),
+    "release": (
+        lambda connection, delivery: outbox.release(connection, [delivery], "", 0),
+        DeliveryState.LEASED,
+        DeliveryState.WAITING,
+    ),
+    "recover": (
+        lambda connection, _: outbox.recover_expired(connection),
+        DeliveryState.LEASED,
+        DeliveryState.WAITING,
+    ),
+    "requeue": (
+        lambda connection, delivery: outbox.requeue(connection, delivery.id),
+        DeliveryState.DEAD,
+        DeliveryState.WAITING,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DELIVERY_OPERATIONS)
+def test_delivery_operations_make_only_the_changes_of_the_table(db: Database, name: str) -> None:
+    """Each operation works from its state, as the table says, and leaves a delivery in any other state as it is."""
+    operation, only_source, target = DELIVERY_OPERATIONS[name]
+    assert allows(DELIVERY, only_source, target)
+    queued_deliveries(db)
+    with db.transaction() as connection:
+        batch = outbox.claim_batch(connection, "sender 1", 60, ["pacs"])
+    assert batch is not None
+    (delivery,) = batch.deliveries
+    expire_leases(db)
+    for source in DeliveryState:
+        expected = target if source is only_source else source
+        assert _after(db, deliveries, delivery.id, source, lambda it: operation(it, delivery)) == expected
+
+
+def test_every_change_of_a_delivery_has_an_operation() -> None:
+    """The table holds no change that nothing makes."""
+    made = {(source, target) for _, source, target in DELIVERY_OPERATIONS.values()}
+    assert made == {(source, target) for source, targets in DELIVERY.items() for target in targets}
+
+
+def _after(db: Database, table: Table, row_id: int, source: str, operation: Callable[[Connection], object]) -> str:
+    """State of the row after the operation from `source`; nothing of it is kept."""
+    with db.transaction() as connection:
+        savepoint = connection.begin_nested()
+        put_state(connection, table, row_id, source)
+        with suppress(LeaseLost, IllegalTransition):
+            operation(connection)
+        state = connection.execute(select(table.c.state).where(table.c.id == row_id)).scalar_one()
+        savepoint.rollback()
+    return str(state)

@@ -1,0 +1,1 @@
+"""Arrays in, findings out: model packages and what runs them. Knows no DICOM and no SQL."""

@@ -1,0 +1,68 @@
+"""The engine: images in, findings in source pixels out, on whatever backend runs the network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.base import Analysed, Backend, Detection, EngineDescription, ImageOutcome, InputImage, Refused
+from engines.breast import NoBreastError
+from engines.decode import decode
+from engines.geometry import WayBack
+from engines.manifest import Calibration
+from engines.outline import outline
+from engines.package import ModelPackage
+from engines.preprocess import prepare, to_batch
+
+LEAST_SIDE = 1.0  # source pixels: a box that is clipped to less has no inside
+CERTAIN = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """An Engine over one package and one backend."""
+
+    package: ModelPackage
+    backend: Backend
+    description: EngineDescription
+
+    def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
+        """One outcome per image, in order. Raises InferenceError, EngineOutputError."""
+        return [self._one(image) for image in images]
+
+    def _one(self, image: InputImage) -> ImageOutcome:
+        try:
+            prepared = prepare(image, self.package.preprocess)
+        except NoBreastError as error:
+            return Refused(str(error))
+        outputs = self.backend.run(to_batch(prepared.planes[None]))
+        found = decode(outputs, 0, self.package.decode)
+        scores = calibrated(found.scores, self.package.score_calibration)
+        malignancy = calibrated(found.malignancy, self.package.malignancy_calibration)
+        reported = scores >= self.package.threshold
+        boxes = _in_source(found.boxes, prepared.way_back)
+        reported &= (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(axis=1)
+        return Analysed(
+            tuple(
+                self._detection(image, boxes[index], float(scores[index]), float(malignancy[index]))
+                for index in np.flatnonzero(reported)
+            )
+        )
+
+    def _detection(self, image: InputImage, box: NDArray[np.float32], score: float, malignancy: float) -> Detection:
+        x0, y0, x1, y1 = (float(value) for value in box)
+        corners = (x0, y0, x1, y1)
+        return Detection(self.package.labels[0].name, corners, score, malignancy, outline(image.pixels, corners))
+
+
+def _in_source(boxes: NDArray[np.float32], way_back: WayBack) -> NDArray[np.float32]:
+    return way_back.clip(way_back.boxes_to_source(boxes))
+
+
+def calibrated(scores: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
+    """Probabilities float32 (N,) from raw scores (N,); keeps their order."""
+    inner = np.clip(scores.astype(np.float64), CERTAIN, 1 - CERTAIN)
+    logits = calibration.slope * np.log(inner / (1 - inner)) + calibration.intercept
+    result: NDArray[np.float32] = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    return result

@@ -1,0 +1,34 @@
+"""What can go wrong in an engine.
+
+EngineError
+├── PackageError          the model package is damaged or not one: fix the package
+├── BackendUnavailable    the asked backend cannot run on this machine: install it or ask for another
+├── InferenceError        one run of the network failed: may work again
+└── EngineOutputError     the network answered nonsense: the package does not fit its description
+"""
+
+from typing import ClassVar
+
+
+class EngineError(Exception):
+    """Base of all errors of this package. retryable: whether the same job may succeed later, unchanged."""
+
+    retryable: ClassVar[bool] = False
+
+
+class PackageError(EngineError):
+    """A model package is missing, damaged or not valid."""
+
+
+class BackendUnavailable(EngineError):  # noqa: N818 - the public name, agreed with the rooms that catch it
+    """A named backend cannot run here."""
+
+
+class InferenceError(EngineError):
+    """The backend failed while it ran."""
+
+    retryable: ClassVar[bool] = True
+
+
+class EngineOutputError(EngineError):
+    """The network's output is not what its package promises."""

@@ -1,0 +1,68 @@
+"""Opens a package on a backend. A named backend runs or refuses; only "auto" chooses, and says why."""
+
+from collections.abc import Callable, Mapping
+
+from engines.base import Backend, EngineDescription
+from engines.cuda_probe import missing_gpu
+from engines.detector import Detector
+from engines.errors import BackendUnavailable
+from engines.onnx import open_onnx
+from engines.openvino import open_openvino
+from engines.package import ModelPackage
+
+AUTO = "auto"
+PRECISION = "fp32"
+
+Opener = Callable[[ModelPackage, int], Backend]
+
+
+def _open_tensorrt(package: ModelPackage, threads: int) -> Backend:  # noqa: ARG001 - the shape of an opener
+    raise BackendUnavailable(missing_gpu() or "this version has no TensorRT backend yet")
+
+
+def _open_openvino(package: ModelPackage, threads: int) -> Backend:
+    return open_openvino(package.folder / package.weights(PRECISION).file, PRECISION, threads)
+
+
+def _open_onnx(package: ModelPackage, threads: int) -> Backend:
+    return open_onnx(package.folder / package.weights(PRECISION).file, PRECISION, threads)
+
+
+OPENERS: Mapping[str, Opener] = {  # in the order in which "auto" tries them
+    "tensorrt": _open_tensorrt,
+    "openvino": _open_openvino,
+    "onnxruntime": _open_onnx,
+}
+
+
+def open_engine(package: ModelPackage, backend: str = AUTO, threads: int = 0) -> Detector:
+    """An engine for the package. threads: 0 lets the backend choose.
+
+    Raises BackendUnavailable where the named backend, or under "auto" every backend, cannot run here.
+    """
+    if backend == AUTO:
+        return _first_that_runs(package, threads)
+    if backend not in OPENERS:
+        raise BackendUnavailable(f"no backend {backend!r}: there are {', '.join((AUTO, *OPENERS))}")
+    try:
+        return _engine(package, OPENERS[backend](package, threads), "")
+    except BackendUnavailable as error:
+        raise BackendUnavailable(f"the backend {backend} was asked for by name and cannot run: {error}") from error
+
+
+def _first_that_runs(package: ModelPackage, threads: int) -> Detector:
+    skipped = []
+    for name, opener in OPENERS.items():
+        try:
+            found = opener(package, threads)
+        except BackendUnavailable as error:
+            skipped.append(f"{name}: {error}")
+            continue
+        return _engine(package, found, f"auto chose {name}; skipped {'; '.join(skipped) or 'none'}")
+    raise BackendUnavailable(f"no backend can run here: {'; '.join(skipped)}")
+
+
+def _engine(package: ModelPackage, backend: Backend, reason: str) -> Detector:
+    digest = package.weights(backend.precision).sha256
+    described = EngineDescription(package.name, package.version, digest, backend.name, backend.precision, reason)
+    return Detector(package, backend, described)

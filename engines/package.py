@@ -1,0 +1,127 @@
+"""Model packages: a folder with manifest.json, the weights and a model card."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.decode import DecodeSettings
+from engines.errors import PackageError
+from engines.manifest import Calibration, Label, Manifest, Weights, parse_manifest
+from engines.preprocess import PreprocessSettings
+
+MANIFEST_NAME = "manifest.json"
+SHIPPED = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPackage:
+    """A package whose manifest is valid and whose weights are those that the manifest means."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """As "mammo-mass"."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        """As "0.1.0"."""
+        return self.manifest.version
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """DICOM modalities that the package was made for, as ("MG",)."""
+        return self.manifest.modalities
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Views that the package was made for, as ("CC", "MLO")."""
+        return self.manifest.views
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Kinds of finding with their codes."""
+        return self.manifest.labels
+
+    @property
+    def threshold(self) -> float:
+        """Calibrated score at and above which a finding is reported."""
+        return self.manifest.threshold
+
+    @property
+    def decode(self) -> DecodeSettings:
+        """How raw maps become findings."""
+        return self.manifest.decode
+
+    @property
+    def preprocess(self) -> PreprocessSettings:
+        """How an image becomes a network input."""
+        return self.manifest.preprocess
+
+    @property
+    def score_calibration(self) -> Calibration:
+        """Of the score."""
+        return self.manifest.score_calibration
+
+    @property
+    def malignancy_calibration(self) -> Calibration:
+        """Of the malignancy."""
+        return self.manifest.malignancy_calibration
+
+    @property
+    def model_card(self) -> Path:
+        """The model card's file."""
+        return self.folder / self.manifest.model_card
+
+    def weights(self, precision: str = "fp32") -> Weights:
+        """The variant of that precision. Raises PackageError where the package has none."""
+        for item in self.manifest.weights:
+            if item.precision == precision:
+                return item
+        has = ", ".join(item.precision for item in self.manifest.weights)
+        raise PackageError(f"the package {self.name} {self.version} has no {precision} weights; it has {has}")
+
+
+def shipped_packages() -> tuple[str, ...]:
+    """Names of the packages that come with the node."""
+    return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST_NAME}")))
+
+
+def find_package(name_or_path: str) -> Path:
+    """The folder of a shipped package by its name, or of any package by its path. Raises PackageError."""
+    for folder in (SHIPPED / name_or_path, Path(name_or_path).expanduser()):
+        if (folder / MANIFEST_NAME).is_file():
+            return folder
+    shipped = ", ".join(shipped_packages()) or "none"
+    raise PackageError(
+        f"no model package {name_or_path!r}: neither a folder with {MANIFEST_NAME} nor shipped ({shipped})"
+    )
+
+
+def load_package(path: Path) -> ModelPackage:
+    """Read and verify a package. Raises PackageError: no manifest, a bad one, files missing or not the meant ones."""
+    origin = path / MANIFEST_NAME
+    try:
+        text = origin.read_bytes()
+    except OSError as error:
+        raise PackageError(f"{origin} cannot be read: {error.strerror}") from error
+    manifest = parse_manifest(text, str(origin))
+    for item in manifest.weights:
+        _verify(path / item.file, item)
+    if not (path / manifest.model_card).is_file():
+        raise PackageError(f"{path / manifest.model_card} is missing: a package carries its model card")
+    return ModelPackage(path, manifest)
+
+
+def _verify(file: Path, meant: Weights) -> None:
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise PackageError(f"the weights {file} cannot be read: {error.strerror}") from error
+    if digest != meant.sha256:
+        raise PackageError(
+            f"the weights {file} have SHA-256 {digest}, the manifest says {meant.sha256}: install the package again"
+        )

@@ -1,0 +1,168 @@
+"""From a mammogram of any size to the network's input, with the exact way back; the same code trains and serves."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.base import InputImage
+from engines.breast import BreastRegion, NoBreastError, find_breast
+from engines.geometry import WayBack
+
+Filter = Literal["none", "gaussian", "median", "bilateral"]
+FILTERS: tuple[Filter, ...] = ("none", "gaussian", "median", "bilateral")
+
+MARGIN = 6  # working pixels kept around the breast
+LOCAL_SIGMA = 12.0  # input pixels: about a third of a median mass
+CLAHE_TILES = (8, 5)
+SMALLEST_SIDE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessSettings:
+    """What the network was trained with; part of the package.
+
+    rows, columns: the network's input. working_side: long side in pixels to which any image is brought first.
+    largest_scale: input pixels per working pixel at most, so that a small breast keeps its physical scale.
+    low_percentile, high_percentile: of the grey values in the breast, become 0 and 1.
+    """
+
+    rows: int = 640
+    columns: int = 384
+    working_side: int = 800
+    largest_scale: float = 0.8
+    low_percentile: float = 1.0
+    high_percentile: float = 99.7
+    filter: Filter = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A network input. planes: uint8 (rows, columns, 3): plain, CLAHE, local contrast; inside: bool, on the breast.
+
+    way_back: from input pixels to source pixels.
+    """
+
+    planes: NDArray[np.uint8]
+    inside: NDArray[np.bool_]
+    way_back: WayBack
+
+
+def prepare(image: InputImage, settings: PreprocessSettings) -> Prepared:
+    """Crop to the breast, chest wall to the left, normalise, filter, resample. Raises NoBreastError."""
+    rows, columns = image.pixels.shape
+    if min(rows, columns) < SMALLEST_SIDE:
+        raise NoBreastError(f"The image is too small for a mammogram: {columns} x {rows} pixels.")
+    working, valid = _to_working_size(image, settings.working_side)
+    region = _with_margin(find_breast(_grey(working, valid), valid), working.shape)
+    crop = working[region.row0 : region.row1, region.column0 : region.column1]
+    mask = region.mask[region.row0 : region.row1, region.column0 : region.column1]
+    normalised = _normalise(crop, mask, settings)
+    mirrored = region.chest_wall == "right"
+    if mirrored:
+        normalised, mask = normalised[:, ::-1], mask[:, ::-1]
+    height, width = _fitted(normalised.shape, settings)
+    plain = np.zeros((settings.rows, settings.columns), np.uint8)
+    inside = np.zeros((settings.rows, settings.columns), np.uint8)
+    plain[:height, :width] = cv2.resize(np.ascontiguousarray(normalised), (width, height), interpolation=cv2.INTER_AREA)
+    small = np.ascontiguousarray(mask, np.uint8)
+    inside[:height, :width] = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
+    way_back = _way_back(region, (height, width), (rows, columns), working.shape)
+    return Prepared(_planes(_filtered(plain, settings.filter), inside), inside.astype(bool), way_back)
+
+
+def to_batch(planes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Network input float32 (N, 3, rows, columns), (grey - 127) / 128, from planes uint8 (N, rows, columns, 3)."""
+    scaled = (planes.astype(np.float32) - 127.0) / 128.0
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def _to_working_size(image: InputImage, side: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    rows, columns = image.pixels.shape
+    scale = side / max(rows, columns)
+    size = (max(SMALLEST_SIDE, round(columns * scale)), max(SMALLEST_SIDE, round(rows * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    working = np.asarray(cv2.resize(np.nan_to_num(image.pixels), size, interpolation=interpolation), np.float32)
+    if image.valid is None:
+        return working, None
+    valid = cv2.resize(image.valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return working, np.asarray(valid, np.bool_)
+
+
+def _grey(working: NDArray[np.float32], valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """Full range of the recorded pixels on 0..255, for the search of the breast only."""
+    values = working if valid is None or not valid.any() else working[valid]
+    low, high = np.percentile(values, [0.5, 99.9])
+    if high - low < 1e-6:  # noqa: PLR2004 - no contrast at all
+        raise NoBreastError("The image is blank: all pixels have the same value.")
+    return np.asarray(np.clip((working - low) * (255.0 / (high - low)), 0, 255), np.uint8)
+
+
+def _with_margin(region: BreastRegion, shape: tuple[int, ...]) -> BreastRegion:
+    return BreastRegion(
+        cv2.dilate(region.mask.astype(np.uint8), np.ones((MARGIN + 1, MARGIN + 1), np.uint8)).astype(bool),
+        max(0, region.row0 - MARGIN),
+        min(shape[0], region.row1 + MARGIN),
+        max(0, region.column0 - MARGIN),
+        min(shape[1], region.column1 + MARGIN),
+        region.chest_wall,
+    )
+
+
+def _normalise(crop: NDArray[np.float32], mask: NDArray[np.bool_], settings: PreprocessSettings) -> NDArray[np.float32]:
+    """Grey values of the breast on 0..255, all else 0."""
+    low, high = np.percentile(crop[mask], [settings.low_percentile, settings.high_percentile])
+    scaled = np.clip((crop - low) * (255.0 / max(float(high - low), 1e-6)), 0, 255)
+    return np.where(mask, scaled, 0).astype(np.float32)
+
+
+def _fitted(shape: tuple[int, ...], settings: PreprocessSettings) -> tuple[int, int]:
+    """Rows and columns of the crop in the input, aspect kept to the pixel."""
+    scale = min(settings.rows / shape[0], settings.columns / shape[1], settings.largest_scale)
+    height = min(settings.rows, max(1, round(shape[0] * scale)))
+    return height, min(settings.columns, max(1, round(shape[1] * scale)))
+
+
+def _way_back(
+    region: BreastRegion, fitted: tuple[int, int], source: tuple[int, int], working: tuple[int, ...]
+) -> WayBack:
+    height, width = fitted
+    to_source_y, to_source_x = source[0] / working[0], source[1] / working[1]
+    scale_y = (region.row1 - region.row0) / height * to_source_y
+    scale_x = (region.column1 - region.column0) / width * to_source_x
+    offset_x = region.column0 * to_source_x
+    if region.chest_wall == "right":
+        offset_x, scale_x = region.column1 * to_source_x, -scale_x
+    return WayBack(scale_x, offset_x, scale_y, region.row0 * to_source_y, source[0], source[1])
+
+
+def _filtered(plain: NDArray[np.uint8], name: Filter) -> NDArray[np.uint8]:
+    match name:
+        case "none":
+            return plain
+        case "gaussian":
+            return np.asarray(cv2.GaussianBlur(plain, (0, 0), 1.0), np.uint8)
+        case "median":
+            return np.asarray(cv2.medianBlur(plain, 5), np.uint8)
+        case "bilateral":
+            return np.asarray(cv2.bilateralFilter(plain, 7, 25, 3), np.uint8)
+
+
+def _planes(plain: NDArray[np.uint8], inside: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    clahe = cv2.createCLAHE(clipLimit=3.0, tileGridSize=CLAHE_TILES[::-1]).apply(plain)
+    planes = np.stack([plain, clahe, _local_contrast(plain, inside)], axis=-1)
+    planes[inside == 0] = 0
+    return planes
+
+
+def _local_contrast(plain: NDArray[np.uint8], inside: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Difference from the mean of the surrounding tissue in standard deviations, -2.5..2.5 on 0..255."""
+    weight = inside.astype(np.float32)
+    value = plain.astype(np.float32) * weight
+    total = cv2.GaussianBlur(weight, (0, 0), LOCAL_SIGMA) + 1e-3
+    mean = cv2.GaussianBlur(value, (0, 0), LOCAL_SIGMA) / total
+    square = cv2.GaussianBlur(value * value, (0, 0), LOCAL_SIGMA) / total
+    spread = np.sqrt(np.maximum(square - mean * mean, 0)) + 6.0
+    return np.asarray(np.clip(127.5 + (plain - mean) / spread * 51.0, 0, 255), np.uint8)

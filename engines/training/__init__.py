@@ -1,0 +1,1 @@
+"""Training: from annotated images to a model package. Needs the extra "train"."""

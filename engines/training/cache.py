@@ -1,0 +1,102 @@
+"""Preprocessed images on disk: each is preprocessed once per filter, then read as uint8 through a memory map."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.breast import NoBreastError
+from engines.preprocess import FILTERS, Filter, PreprocessSettings, prepare
+from engines.training.cases import Case, load_case
+
+
+@dataclass(frozen=True, slots=True)
+class CachedCases:
+    """Cases that are ready for the network.
+
+    planes: per filter uint8 (N, rows, columns, 3). boxes: per case float32 (M, 4) in input pixels.
+    malignant: per case int8 (M,): 1, 0, or -1 where unknown. refused: images in which no breast was found.
+    """
+
+    cases: tuple[Case, ...]
+    planes: dict[Filter, NDArray[np.uint8]]
+    boxes: tuple[NDArray[np.float32], ...]
+    malignant: tuple[NDArray[np.int8], ...]
+    refused: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    @property
+    def patients(self) -> list[str]:
+        """The patient of each case."""
+        return [case.patient for case in self.cases]
+
+
+def cached(
+    cases: Sequence[Case],
+    settings: PreprocessSettings,
+    folder: Path,
+    tell: Callable[[str], None],
+    filters: Sequence[Filter] = FILTERS,
+) -> CachedCases:
+    """The cases under every filter, from the folder where it has them already."""
+    folder = folder / _key(cases, settings, filters)
+    if not (folder / "index.json").is_file():
+        _fill(cases, settings, folder, tell, filters)
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    kept = [cases[number] for number in index["kept"]]
+    return CachedCases(
+        tuple(kept),
+        {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in filters},
+        tuple(np.array(boxes, np.float32).reshape(-1, 4) for boxes in index["boxes"]),
+        tuple(np.array([_sign(lesion.malignant) for lesion in case.lesions], np.int8) for case in kept),
+        tuple(index["refused"]),
+    )
+
+
+def _sign(malignant: bool | None) -> int:
+    return -1 if malignant is None else int(malignant)
+
+
+def _key(cases: Sequence[Case], settings: PreprocessSettings, filters: Sequence[Filter]) -> str:
+    facts = [
+        asdict(replace(settings, filter="none")),
+        list(filters),
+        [(str(case.image), case.aspect) for case in cases],
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _fill(
+    cases: Sequence[Case],
+    settings: PreprocessSettings,
+    folder: Path,
+    tell: Callable[[str], None],
+    filters: Sequence[Filter],
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (len(cases), settings.rows, settings.columns, 3)
+    maps = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape) for name in filters}
+    kept: list[int] = []
+    boxes: list[list[list[float]]] = []
+    refused: list[str] = []
+    for number, case in enumerate(cases):
+        image, in_file = load_case(case)
+        try:
+            for name in filters:
+                prepared = prepare(image, replace(settings, filter=name))
+                maps[name][len(kept)] = prepared.planes
+        except NoBreastError as error:
+            refused.append(f"{case.image.name}: {error}")
+            continue
+        kept.append(number)
+        boxes.append(prepared.way_back.boxes_to_input(in_file).tolist())
+        if number % 100 == 0:
+            tell(f"preprocessed {number} of {len(cases)} images")
+    index = {"kept": kept, "boxes": boxes, "refused": refused}
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")

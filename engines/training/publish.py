@@ -1,0 +1,66 @@
+"""Writes a model package: weights, manifest, evaluation and model card."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from engines.manifest import MANIFEST_FORMAT, Label, Manifest, Weights
+from engines.networks.one_stage import OneStageDetector
+from engines.package import MANIFEST_NAME, ModelPackage, load_package
+from engines.preprocess import PreprocessSettings
+from engines.training.card import model_card
+from engines.training.evaluate import Choices
+from engines.training.export import export_onnx
+from engines.training.recipe import Recipe
+
+NAME = "mammo-mass"
+CARD_NAME = "MODEL_CARD.md"
+EVALUATION_NAME = "evaluation.json"
+MASS = Label(name="mass", value="4147007", scheme="SCT", meaning="Mass")
+DESCRIPTION = "Finds masses on mammograms and says how malignant each looks. Research software, not for clinical use."
+INTENDED_USE = "Research on screening mammograms (CC, MLO). Not for clinical use, not for diagnosis."
+LICENCE = "Apache-2.0 (weights start from ImageNet weights under Apache-2.0; trained on CBIS-DDSM, CC BY 3.0)"
+
+
+def publish(
+    network: OneStageDetector,
+    settings: PreprocessSettings,
+    choices: Choices,
+    evaluation: Mapping[str, Any],
+    recipe: Recipe,
+    version: str,
+    folder: Path,
+) -> ModelPackage:
+    """Write the package into a folder and load it back. Raises PackageError where it would not be valid."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{NAME}-fp32.onnx"
+    export_onnx(network, settings.rows, settings.columns, file)
+    weights = Weights(file.name, "fp32", hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size)
+    manifest = Manifest(
+        format=MANIFEST_FORMAT,
+        name=NAME,
+        version=version,
+        description=DESCRIPTION,
+        intended_use=INTENDED_USE,
+        licence=LICENCE,
+        modalities=("MG",),
+        views=("CC", "MLO"),
+        labels=(MASS,),
+        threshold=choices.threshold,
+        weights=(weights,),
+        model_card=CARD_NAME,
+        score_calibration=choices.score,
+        malignancy_calibration=choices.malignancy,
+        preprocess=replace(settings, filter=choices.filter),
+    )
+    _write(folder / MANIFEST_NAME, json.dumps(asdict(manifest), indent=2))
+    _write(folder / EVALUATION_NAME, json.dumps(evaluation, indent=2))
+    _write(folder / CARD_NAME, model_card(manifest, evaluation, recipe))
+    return load_package(folder)
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text.rstrip() + "\n", encoding="utf-8")

@@ -1,0 +1,19 @@
+"""What a model card tells of the training that made the model."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One training run. command: what repeats it; minutes: of wall time in the loop.
+
+    by_clock: the run was ended by the clock, so its learning rate followed the time.
+    """
+
+    command: str
+    iterations: int
+    best_iteration: int
+    batch: int
+    seed: int
+    minutes: float
+    by_clock: bool

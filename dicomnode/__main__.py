@@ -1,0 +1,5 @@
+"""`python -m dicomnode` is the same as `dicomnode`."""
+
+from dicomnode.cli import app
+
+app()

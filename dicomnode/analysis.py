@@ -1,0 +1,147 @@
+"""One study through one model: files in, StudyAnalysis out. Knows no queue and no network."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pydicom import Dataset
+
+from dicomnode.errors import ImageError
+from dicomnode.findings import AnalysedImage, CodedLabel, NotAnalysed, RunIdentity, StudyAnalysis
+from dicomnode.images import SourceImage, load_image, read_header
+from dicomnode.logs import Stopwatch, get_logger
+from dicomnode.selection import SelectionPolicy, select
+from engines.base import Analysed, Engine, InputImage
+
+log = get_logger(__name__)
+
+NOTHING_TO_ANALYSE = "No image of this study could be analysed."
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model package ready to run, and the images that it takes. digest: of its manifest, threshold and all."""
+
+    engine: Engine
+    digest: str
+    labels: tuple[CodedLabel, ...]
+    policy: SelectionPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFile:
+    """A received instance on disk. sha256: of its dataset as received."""
+
+    path: Path
+    sop_instance_uid: str
+    sha256: str
+
+
+def run_key(study_instance_uid: str, files: Sequence[StudyFile], model: Model | None, failure: str = "") -> str:
+    """Hex digest of everything that determines the results, so that a repeated run writes the same UIDs."""
+    parts = {
+        "study": study_instance_uid,
+        "inputs": sorted((file.sop_instance_uid, file.sha256) for file in files),
+        "engine": asdict(model.engine.description) | {"reason": ""} if model else None,
+        "package": model.digest if model else None,
+        "policy": asdict(model.policy) if model else None,
+        "failure": failure,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def analyse_study(
+    study_instance_uid: str, files: Sequence[StudyFile], model: Model, created_at: datetime
+) -> StudyAnalysis:
+    """Select, decode and analyse. Raises EngineError; images that cannot be used are told, not raised."""
+    paths, headers, not_analysed = _read_headers(files)
+    chosen, exclusions = select(headers, model.policy)
+    not_analysed += [NotAnalysed(item.header, item.reason, excluded_by_rule=True) for item in exclusions]
+    sources, undecodable = _load([paths[str(header.SOPInstanceUID)] for header in chosen], chosen)
+    not_analysed += undecodable
+    watch = Stopwatch()
+    outcomes = model.engine.analyse([_input(source) for source in sources])
+    analysed: list[AnalysedImage] = []
+    for source, outcome in zip(sources, outcomes, strict=True):
+        if isinstance(outcome, Analysed):
+            analysed.append(AnalysedImage(source, outcome.detections))
+        else:
+            not_analysed.append(NotAnalysed(source.header, outcome.reason, excluded_by_rule=False))
+    log.info(
+        "analysed",
+        images=len(analysed),
+        left_out=len(not_analysed),
+        findings=sum(len(image.detections) for image in analysed),
+        backend=model.engine.description.backend,
+        duration_ms=watch.ms(),
+    )
+    return StudyAnalysis(
+        run=RunIdentity(run_key(study_instance_uid, files, model), created_at),
+        engine=model.engine.description,
+        labels=model.labels,
+        analysed=tuple(analysed),
+        not_analysed=tuple(not_analysed),
+        failure="" if analysed else NOTHING_TO_ANALYSE,
+    )
+
+
+def failed_study(
+    study_instance_uid: str, files: Sequence[StudyFile], model: Model | None, created_at: datetime, failure: str
+) -> StudyAnalysis:
+    """What is reported when the run itself failed. failure: one plain sentence."""
+    _, headers, unreadable = _read_headers(files)
+    return StudyAnalysis(
+        run=RunIdentity(run_key(study_instance_uid, files, model, failure), created_at),
+        engine=model.engine.description if model else None,
+        labels=model.labels if model else (),
+        analysed=(),
+        not_analysed=(*unreadable, *(NotAnalysed(header, failure, excluded_by_rule=False) for header in headers)),
+        failure=failure,
+    )
+
+
+def _read_headers(files: Sequence[StudyFile]) -> tuple[dict[str, Path], list[Dataset], list[NotAnalysed]]:
+    paths: dict[str, Path] = {}
+    headers: list[Dataset] = []
+    unreadable: list[NotAnalysed] = []
+    for file in files:
+        try:
+            headers.append(read_header(file.path))
+            paths[file.sop_instance_uid] = file.path
+        except ImageError as error:
+            log.warning("unreadable", sop_instance_uid=file.sop_instance_uid, reason=str(error))
+            unreadable.append(NotAnalysed(_bare_header(file), str(error), excluded_by_rule=False))
+    return paths, headers, unreadable
+
+
+def _bare_header(file: StudyFile) -> Dataset:
+    header = Dataset()
+    header.SOPInstanceUID = file.sop_instance_uid
+    return header
+
+
+def _load(paths: Sequence[Path], headers: Sequence[Dataset]) -> tuple[list[SourceImage], list[NotAnalysed]]:
+    sources: list[SourceImage] = []
+    undecodable: list[NotAnalysed] = []
+    watch = Stopwatch()
+    for path, header in zip(paths, headers, strict=True):
+        try:
+            sources.append(load_image(path))
+        except ImageError as error:
+            log.warning("not decoded", sop_instance_uid=str(header.SOPInstanceUID), reason=str(error))
+            undecodable.append(NotAnalysed(header, str(error), excluded_by_rule=False))
+    log.info("decoded", images=len(sources), duration_ms=watch.ms())
+    return sources, undecodable
+
+
+def _input(source: SourceImage) -> InputImage:
+    return InputImage(
+        pixels=source.pixels,
+        valid=source.valid,
+        laterality=source.laterality,
+        view=source.view,
+        spacing_mm=(source.spacing.row_mm, source.spacing.column_mm) if source.spacing else None,
+    )

@@ -1,0 +1,98 @@
+"""Puts the parts together from the settings; nothing else constructs them."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from dicomnode.analysis import Model
+from dicomnode.config import ModelSettings, Settings
+from dicomnode.dispatch import Dispatcher
+from dicomnode.findings import CodedLabel
+from dicomnode.intake import Intake
+from dicomnode.receiver import Receiver
+from dicomnode.selection import SelectionPolicy
+from dicomnode.sender import DicomWire, Sender
+from dicomnode.worker import Worker
+from engines.factory import open_engine
+from engines.package import MANIFEST_NAME, find_package, load_package
+from storage.archive import Archive
+from storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The two places where everything durable is."""
+
+    database: Database
+    archive: Archive
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Stores]:
+    """The database, checked to have the schema of this version, and the archive. Raises StorageError."""
+    database = Database.open(settings.database.url)
+    try:
+        database.check_schema()
+        yield Stores(database, Archive(settings.archive.path, settings.archive.min_free_bytes))
+    finally:
+        database.close()
+
+
+def process_name(role: str) -> str:
+    """Who holds a lease, for people who read the table."""
+    return f"{role}-{platform.node()}-{os.getpid()}"
+
+
+def make_receiver(settings: Settings, stores: Stores) -> Receiver:
+    """The acceptor, not yet listening."""
+    modalities = frozenset(modality for model in settings.models for modality in model.modalities)
+    intake = Intake(stores.database, stores.archive, settings.node.maximum_instance_bytes, modalities)
+    return Receiver(settings.node, intake)
+
+
+def make_dispatcher(settings: Settings, stores: Stores) -> Dispatcher:
+    """The judge of completeness."""
+    return Dispatcher(stores.database, settings.completeness, settings.models, settings.worker.max_attempts)
+
+
+def make_sender(settings: Settings, stores: Stores) -> Sender:
+    """What empties the outbox."""
+    return Sender(
+        stores.database,
+        stores.archive,
+        settings.destinations,
+        settings.sender,
+        DicomWire(settings.node.ae_title),
+        process_name("sender"),
+    )
+
+
+def open_model(settings: ModelSettings) -> Model:
+    """A model package on its backend. Raises EngineError: a package or backend that cannot run is no surprise later."""
+    package = load_package(find_package(settings.package))
+    return Model(
+        engine=open_engine(package, settings.backend, settings.threads),
+        digest=hashlib.sha256((package.folder / MANIFEST_NAME).read_bytes()).hexdigest(),
+        labels=tuple(CodedLabel(item.name, item.value, item.scheme, item.meaning) for item in package.labels),
+        policy=SelectionPolicy(
+            accept_digitised_film=settings.accept_digitised_film,
+            accept_lossy=settings.accept_lossy,
+            modalities=settings.modalities,
+        ),
+    )
+
+
+def make_worker(settings: Settings, stores: Stores, on_deadline: Callable[[], None]) -> Worker:
+    """A worker with every configured model loaded. Raises EngineError."""
+    return Worker(
+        stores.database,
+        stores.archive,
+        {item.package: open_model(item) for item in settings.models},
+        settings.destinations,
+        settings.worker,
+        process_name("worker"),
+        on_deadline,
+    )

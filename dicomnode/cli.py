@@ -1,0 +1,177 @@
+"""The command line: reads the settings once, sets the log up, and hands over."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dicomnode import logs, serve, status
+from dicomnode.assembly import open_model, open_stores
+from dicomnode.config import Settings, load_settings
+from dicomnode.errors import DicomnodeError
+from engines.errors import EngineError
+from storage import outbox, queue
+from storage.database import Database
+from storage.errors import StorageError
+
+NOT_FOR_CLINICAL_USE = "Research software, not for clinical use."
+
+app = typer.Typer(
+    name="dicomnode",
+    help=f"A PACS AI node: DICOM studies in, structured reports and segmentations back. {NOT_FOR_CLINICAL_USE}",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+db = typer.Typer(help="The database: bring its schema up to date, requeue what was given up.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The TOML configuration file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+@contextmanager
+def _errors_are_messages() -> Iterator[None]:
+    try:
+        yield
+    except (DicomnodeError, EngineError, StorageError, OSError) as error:
+        typer.echo(f"dicomnode: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _settings(config: Path) -> Settings:
+    settings = load_settings(config)
+    logs.configure(settings.logging.format, settings.logging.level)
+    return settings
+
+
+def _show_version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dicomnode {version('dicomnode')}. {NOT_FOR_CLINICAL_USE}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=lambda value: _show_version(wanted=value), is_eager=True)
+    ] = False,
+) -> None:
+    del show_version
+
+
+@app.command("serve")
+def serve_command(config: ConfigOption) -> None:
+    """Run the whole node on this machine: receive, dispatch, work, send."""
+    with _errors_are_messages():
+        settings = _settings(config)
+        _upgrade(settings)
+        code = serve.serve(settings, config)
+    raise typer.Exit(code)
+
+
+@app.command()
+def receive(config: ConfigOption) -> None:
+    """Run only the receiver and the dispatcher; workers and senders run elsewhere on the same database."""
+    with _errors_are_messages():
+        serve.receive(_settings(config))
+
+
+@app.command()
+def work(
+    config: ConfigOption,
+    *,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+) -> None:
+    """Run only a worker."""
+    with _errors_are_messages():
+        serve.work(_settings(config), with_parent=with_parent)
+
+
+@app.command()
+def send(config: ConfigOption) -> None:
+    """Run only the sender."""
+    with _errors_are_messages():
+        serve.send(_settings(config))
+
+
+@app.command()
+def check(config: ConfigOption) -> None:
+    """Check the configuration: settings, database schema, archive, model packages and their backends."""
+    with _errors_are_messages():
+        settings = _settings(config)
+        with open_stores(settings):
+            typer.echo("database and archive: ready")
+        for item in settings.models:
+            description = open_model(item).engine.description
+            typer.echo(
+                f"model {description.package} {description.version}: {description.backend} {description.precision}"
+                + (f" ({description.reason})" if description.reason else "")
+            )
+        typer.echo(f"configuration is valid. {NOT_FOR_CLINICAL_USE}")
+
+
+@app.command("status")
+def status_command(config: ConfigOption, *, as_json: JsonOption = False) -> None:
+    """Say what the node has, what waits, and what went wrong."""
+    with _errors_are_messages():
+        settings = _settings(config)
+        with open_stores(settings) as stores:
+            overview = status.overview(stores.database, stores.archive)
+    if as_json:
+        typer.echo(json.dumps(status.as_json(overview), indent=2))
+    else:
+        status.show(overview, Console())
+
+
+@app.command()
+def demo(
+    study: Annotated[
+        Path | None, typer.Option(help="A folder of DICOM files, any depth; default: two real patients.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("build/demo"),
+) -> None:
+    """Run the whole way once on real mammograms: send, store, analyse, return, draw."""
+    from dicomnode.demo import run_demo  # noqa: PLC0415  the demo's parts load only for the demo
+
+    with _errors_are_messages():
+        code = run_demo(study, out)
+    raise typer.Exit(code)
+
+
+@db.command()
+def upgrade(config: ConfigOption) -> None:
+    """Bring the database to the schema of this version."""
+    with _errors_are_messages():
+        _upgrade(_settings(config))
+        typer.echo("the database is up to date")
+
+
+@db.command()
+def requeue(
+    config: ConfigOption,
+    job: Annotated[int | None, typer.Option(help="A job that was given up.")] = None,
+    delivery: Annotated[int | None, typer.Option(help="A delivery that was given up.")] = None,
+) -> None:
+    """Try a job or a delivery again that was given up; `dicomnode status` shows their numbers."""
+    if (job is None) == (delivery is None):
+        raise typer.BadParameter("give either --job or --delivery")
+    with _errors_are_messages(), open_stores(_settings(config)) as stores, stores.database.transaction() as connection:
+        if job is not None:
+            queue.requeue(connection, job)
+        if delivery is not None:
+            outbox.requeue(connection, delivery)
+        typer.echo("queued again")
+
+
+def _upgrade(settings: Settings) -> None:
+    database = Database.open(settings.database.url)
+    try:
+        database.migrate()
+    finally:
+        database.close()

@@ -1,0 +1,184 @@
+"""All settings: one TOML file, overridden by environment variables such as DICOMNODE_DATABASE__URL."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from dicomnode.errors import ConfigurationError
+
+MAX_AE_TITLE = 16  # PS3.5 6.2, VR AE
+MAX_PORT = 65535
+
+
+def _check_ae_title(value: str) -> str:
+    title = value.strip()
+    if not 0 < len(title) <= MAX_AE_TITLE or not title.isascii() or not title.isprintable() or "\\" in title:
+        msg = f"{value!r} is no AE title: 1 to {MAX_AE_TITLE} printable ASCII characters without backslash (PS3.5 6.2)"
+        raise ValueError(msg)
+    return title
+
+
+AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSettings(_Section):
+    """`[node]`: who we are and who may send."""
+
+    ae_title: AeTitle = "DICOMNODE"
+    host: str = "0.0.0.0"  # noqa: S104  a DICOM node listens to its network; the allow-list decides who may talk
+    port: Port = 11112
+    allowed_calling_ae_titles: tuple[AeTitle, ...] = ()
+    allow_any_calling_ae_title: bool = False
+    maximum_associations: Annotated[int, Field(ge=1)] = 50
+    maximum_pdu_size: Annotated[int, Field(ge=4096)] = 131072
+    network_timeout_s: Seconds = 60.0
+    maximum_instance_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
+
+    @model_validator(mode="after")
+    def _somebody_may_send(self) -> Self:
+        if not self.allowed_calling_ae_titles and not self.allow_any_calling_ae_title:
+            msg = "name the senders in allowed_calling_ae_titles, or set allow_any_calling_ae_title = true"
+            raise ValueError(msg)
+        return self
+
+
+class DatabaseSettings(_Section):
+    """`[database]`: where studies, jobs and deliveries are kept."""
+
+    url: str = Field(repr=False)
+
+
+class ArchiveSettings(_Section):
+    """`[archive]`: where received instances and results are kept."""
+
+    path: Path
+    min_free_bytes: Annotated[int, Field(ge=0)] = 1024**3
+
+
+class CompletenessSettings(_Section):
+    """`[completeness]`: when a study is taken as complete."""
+
+    quiet_s: Seconds = 30.0
+    deadline_s: Seconds = 900.0
+
+
+class WorkerSettings(_Section):
+    """`[worker]`: how long a job may take and how often it is tried."""
+
+    lease_s: Seconds = 60.0
+    job_deadline_s: Seconds = 900.0
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    retry_after_s: Seconds = 30.0
+
+
+class SenderSettings(_Section):
+    """`[sender]`: how results are handed over."""
+
+    max_attempts: Annotated[int, Field(ge=1)] = 20
+    lease_s: Seconds = 300.0
+    retry_after_s: Seconds = 5.0
+    retry_after_max_s: Seconds = 3600.0
+
+
+class LoggingSettings(_Section):
+    """`[logging]`: console on a terminal, JSON elsewhere, unless told."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class MetricsSettings(_Section):
+    """`[metrics]`: where Prometheus may ask; nowhere without a port."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=MAX_PORT)] | None = None
+
+
+class ModelSettings(_Section):
+    """`[[models]]`: a model package and the images that it gets."""
+
+    package: str
+    backend: Literal["auto", "tensorrt", "openvino", "onnxruntime"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    priority: int = 0
+    modalities: Annotated[tuple[str, ...], Field(min_length=1)] = ("MG",)
+    accept_digitised_film: bool = False
+    accept_lossy: bool = True
+
+
+class DestinationSettings(_Section):
+    """`[[destinations]]`: a peer that gets results, and which kinds."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    ae_title: AeTitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=MAX_PORT)]
+    calling_ae_title: AeTitle | None = None
+    objects: Annotated[tuple[Literal["sr", "seg"], ...], Field(min_length=1)] = ("sr", "seg")
+    connect_timeout_s: Seconds = 10.0
+
+
+class Settings(BaseSettings):
+    """Everything that a process of the node is told. Read once, in the CLI."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="DICOMNODE_", env_nested_delimiter="__", hide_input_in_errors=True
+    )
+
+    node: NodeSettings
+    database: DatabaseSettings
+    archive: ArchiveSettings
+    completeness: CompletenessSettings = CompletenessSettings()
+    worker: WorkerSettings = WorkerSettings()
+    sender: SenderSettings = SenderSettings()
+    logging: LoggingSettings = LoggingSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
+    destinations: Annotated[tuple[DestinationSettings, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for what, names in (
+            ("destination name", [destination.name for destination in self.destinations]),
+            ("model package", [model.package for model in self.models]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                msg = f"{what} given twice: {', '.join(twice)}"
+                raise ValueError(msg)
+        return self
+
+
+def load_settings(path: Path) -> Settings:
+    """Settings from a TOML file and the environment. Raises ConfigurationError that names each wrong setting."""
+    if not path.is_file():
+        raise ConfigurationError(f"there is no configuration file {path}")
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del init_settings, dotenv_settings, file_secret_settings
+            return env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+
+    try:
+        return FromFile()  # type: ignore[call-arg]  # the sources above fill the fields
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()]
+        raise ConfigurationError(f"{path} is not a valid configuration:\n" + "\n".join(lines)) from None
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None

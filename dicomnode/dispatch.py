@@ -1,0 +1,76 @@
+"""Is the study complete, and which models run on it: from received studies to the queue, in one transaction."""
+
+from collections.abc import Sequence
+
+from dicomnode.config import CompletenessSettings, ModelSettings
+from dicomnode.logs import get_logger
+from storage.database import Database
+from storage.lifecycle import StudyState
+from storage.queue import enqueue
+from storage.studies import DueStudy, due_studies, restart_quiet_timers, set_study_state
+
+log = get_logger(__name__)
+
+
+class Dispatcher:
+    """Watches the received studies of one database."""
+
+    def __init__(
+        self,
+        database: Database,
+        completeness: CompletenessSettings,
+        models: Sequence[ModelSettings],
+        max_attempts: int,
+    ) -> None:
+        self._database = database
+        self._completeness = completeness
+        self._models = models
+        self._max_attempts = max_attempts
+
+    def after_start(self) -> None:
+        """Start the quiet time of unfinished studies again: what a sender did while we were away is not known."""
+        with self._database.transaction() as connection:
+            count = restart_quiet_timers(connection)
+        if count:
+            log.info("quiet times restarted", studies=count)
+
+    def do_one_round(self) -> bool:
+        """Queue every study that is due. Returns whether there was one."""
+        with self._database.transaction() as connection:
+            due = due_studies(connection, self._completeness.quiet_s, self._completeness.deadline_s)
+        for study in due:
+            self._dispatch(study)
+        return bool(due)
+
+    def _dispatch(self, study: DueStudy) -> None:
+        models = [model for model in self._models if set(model.modalities) & set(study.modalities)]
+        with self._database.transaction() as connection:
+            if not models:
+                reason = f"no model takes modality {', '.join(sorted(study.modalities)) or '(none given)'}"
+                changed = set_study_state(
+                    connection, study.study_instance_uid, study.revision, StudyState.UNMATCHED, reason
+                )
+            else:
+                reason = ""
+                changed = set_study_state(connection, study.study_instance_uid, study.revision, StudyState.QUEUED)
+                for model in models if changed else ():
+                    enqueue(
+                        connection,
+                        study.study_instance_uid,
+                        study.revision,
+                        model.package,
+                        priority=model.priority,
+                        max_attempts=self._max_attempts,
+                    )
+        if not changed:
+            return  # an image came in between; the study is due again later
+        line = {
+            "study_instance_uid": study.study_instance_uid,
+            "revision": study.revision,
+            "instances": study.instance_count,
+            "complete_by": study.reason,
+        }
+        if models:
+            log.info("study queued", packages=[model.package for model in models], **line)
+        else:
+            log.warning("study not analysed", reason=reason, **line)

@@ -1,0 +1,72 @@
+"""What one run found in one study: the item that goes from the worker to the results room."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from pydicom import Dataset
+
+from dicomnode.images import SourceImage
+from engines.base import Detection, EngineDescription
+
+
+class ResultKind(Enum):
+    """Kinds of result object that a destination can ask for."""
+
+    REPORT = "sr"
+    SEGMENTATION = "seg"
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What makes two runs the same run.
+
+    key: hex digest of everything that determines the result (input digests, weights, settings); UIDs derive from it.
+    created_at: when the job was made, time-zone aware; the objects' content date and time, the same on every retry.
+    """
+
+    key: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CodedLabel:
+    """A finding label of the model package with its code. scheme: coding scheme designator, as "SCT"."""
+
+    label: str
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysedImage:
+    """An image that the engine looked at. detections: in source pixels, best first; empty means none found."""
+
+    source: SourceImage
+    detections: tuple[Detection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotAnalysed:
+    """An image that was left out or could not be read. reason: one plain sentence for the radiologist."""
+
+    header: Dataset
+    reason: str
+    excluded_by_rule: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAnalysis:
+    """One run over one study.
+
+    engine: None only where the run failed before an engine was there.
+    failure: why the study as a whole could not be processed; empty when it was.
+    """
+
+    run: RunIdentity
+    engine: EngineDescription | None
+    labels: tuple[CodedLabel, ...]
+    analysed: tuple[AnalysedImage, ...]
+    not_analysed: tuple[NotAnalysed, ...]
+    failure: str

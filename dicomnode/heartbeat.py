@@ -1,0 +1,62 @@
+"""Keeps a job's lease alive while the job runs, but not for ever.
+
+Renewing stops when the lease is lost, and at the job's deadline: a hung inference cannot be interrupted inside its
+process, so `on_deadline` ends that process, and the lease runs out for the next worker.
+"""
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from dicomnode.logs import get_logger
+from storage.database import Database
+from storage.errors import LeaseLost
+from storage.queue import Lease, renew
+
+log = get_logger(__name__)
+
+RENEWALS_PER_LEASE = 3
+
+
+class Heartbeat:
+    """Context manager around the work on one lease."""
+
+    def __init__(
+        self, database: Database, lease: Lease, lease_s: float, deadline_s: float, on_deadline: Callable[[], None]
+    ) -> None:
+        self._database = database
+        self._lease = lease
+        self._lease_s = lease_s
+        self._deadline_s = deadline_s
+        self._on_deadline = on_deadline
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        pause_s = self._lease_s / RENEWALS_PER_LEASE
+        waited_s = 0.0
+        while not self._done.wait(min(pause_s, self._deadline_s - waited_s)):
+            waited_s += pause_s
+            if waited_s >= self._deadline_s:
+                log.error("job deadline passed", job_id=self._lease.job_id, deadline_s=self._deadline_s)
+                self._on_deadline()
+                return
+            try:
+                with self._database.transaction() as connection:
+                    renew(connection, self._lease, self._lease_s)
+            except LeaseLost:
+                log.warning("lease lost", job_id=self._lease.job_id, attempt=self._lease.attempt)
+                return
+            except Exception:
+                log.exception("lease not renewed", job_id=self._lease.job_id)

@@ -1,0 +1,154 @@
+"""Stored values to what a reader sees, as one table over all stored values (PS3.3 C.11.1, C.11.2; PS3.4 N.2).
+
+A stored value has at most 16 bits, so modality LUT, window and inversion are computed once per value and not once
+per pixel: a 12-million-pixel mammogram costs one table look-up a pixel.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicomnode.errors import ImageError
+from dicomnode.images.attributes import CONVERSION_ERRORS, flag, items, number, numbers
+
+Floats = NDArray[np.float64]
+Patterns = NDArray[np.uint8] | NDArray[np.uint16]
+ROWS_AT_ONCE = 256  # a block and its indices stay in the processor's cache
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFormat:
+    """How a pixel is stored. bits_allocated: 8 or 16; signed: two's complement in bits_stored."""
+
+    bits_allocated: int
+    bits_stored: int
+    signed: bool
+
+    def values(self) -> Floats:
+        """Stored value of every bit pattern, float64 (2 ** bits_allocated,); bits above bits_stored do not count."""
+        patterns = np.arange(1 << self.bits_allocated) & ((1 << self.bits_stored) - 1)
+        if self.signed:
+            patterns = np.where(patterns >= 1 << (self.bits_stored - 1), patterns - (1 << self.bits_stored), patterns)
+        return patterns.astype(np.float64)
+
+
+def to_display(
+    header: Dataset, patterns: Patterns, stored: StoredFormat
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Grey values 0..1 with dense tissue bright, and where they are valid (None: everywhere). Padding is 0.
+
+    patterns: bit patterns of the stored values (rows, columns). Raises ImageError.
+    """
+    values = stored.values()
+    valid = ~is_padding(header, values)
+    modality = apply_modality(header, values)
+    voi = apply_voi(header, modality)
+    if voi is None:
+        voi = _full_range(modality, valid & _present(patterns, values.size))
+    if flag(header, "PhotometricInterpretation") == "MONOCHROME1":
+        voi = 1.0 - voi
+    pixels = _look_up(np.where(valid, voi, 0.0).astype(np.float32), patterns)
+    return pixels, None if valid.all() else _look_up(valid, patterns)
+
+
+def is_padding(header: Dataset, values: Floats) -> NDArray[np.bool_]:
+    """Which stored values mean "nothing recorded" (PS3.3 C.7.5.1.1.2)."""
+    padding = number(header, "PixelPaddingValue")
+    if padding is None:
+        return np.zeros(values.shape, dtype=np.bool_)
+    limit = number(header, "PixelPaddingRangeLimit")
+    other = padding if limit is None else limit
+    return (values >= min(padding, other)) & (values <= max(padding, other))
+
+
+def apply_modality(header: Dataset, values: Floats) -> Floats:
+    """Modality LUT sequence, or rescale slope and intercept. Raises ImageError."""
+    for item in items(header, "ModalityLUTSequence"):
+        return _Lut.read(item).apply(values)
+    slope = number(header, "RescaleSlope")
+    intercept = number(header, "RescaleIntercept")
+    return values * (1.0 if slope in (None, 0.0) else slope) + (intercept or 0.0)
+
+
+def apply_voi(header: Dataset, values: Floats) -> Floats | None:
+    """First VOI LUT, or else the first usable window, as 0..1; None where the file has neither. Raises ImageError."""
+    for item in items(header, "VOILUTSequence"):
+        lut = _Lut.read(item)
+        return np.minimum(lut.apply(values) / lut.maximum, 1.0)
+    function = flag(header, "VOILUTFunction") or "LINEAR"
+    for centre, width in zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False):
+        if width >= 1 or (width > 0 and function != "LINEAR"):
+            return _window(function, values, centre, width)
+    return None
+
+
+def _window(function: str, values: Floats, centre: float, width: float) -> Floats:
+    if function == "SIGMOID":  # C.11.2.1.3.1
+        return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -700.0, 700.0)))
+    if function == "LINEAR_EXACT":  # C.11.2.1.3.2
+        return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
+    if width == 1:  # C.11.2.1.2.1: a threshold
+        return (values > centre - 0.5).astype(np.float64)
+    return np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
+
+
+def _full_range(values: Floats, seen: NDArray[np.bool_]) -> Floats:
+    if not seen.any():
+        return np.zeros_like(values)
+    low, high = float(values[seen].min()), float(values[seen].max())
+    return np.clip((values - low) / (high - low), 0.0, 1.0) if high > low else np.zeros_like(values)
+
+
+def _present(patterns: Patterns, size: int) -> NDArray[np.bool_]:
+    counts = np.zeros(size, dtype=np.int64)
+    for start in range(0, patterns.shape[0], ROWS_AT_ONCE):
+        counts += np.bincount(patterns[start : start + ROWS_AT_ONCE].ravel(), minlength=size)
+    return counts > 0
+
+
+Entry = TypeVar("Entry", np.float32, np.bool_)
+
+
+def _look_up(table: NDArray[Entry], patterns: Patterns) -> NDArray[Entry]:
+    out = np.empty(patterns.shape, dtype=table.dtype)
+    for start in range(0, patterns.shape[0], ROWS_AT_ONCE):
+        block = slice(start, start + ROWS_AT_ONCE)
+        np.take(table, patterns[block], out=out[block], mode="clip")  # "clip" writes to out without a second buffer
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Lut:
+    """A look-up table item (PS3.3 C.11.1.1). first: input that maps to entries[0]; maximum: largest possible output."""
+
+    first: float
+    entries: Floats
+    maximum: float
+
+    @classmethod
+    def read(cls, item: Dataset) -> "_Lut":
+        descriptor = numbers(item, "LUTDescriptor")
+        try:
+            count, first, bits = (int(value) for value in descriptor)
+            count = count % 65536 or 65536  # 0 means 65536; a count above 32767 read as signed is negative
+            entries = _entries(item["LUTData"].value, count)
+        except CONVERSION_ERRORS as error:
+            raise ImageError("The image has a look-up table that cannot be read.") from error
+        if entries.size < count or not 1 <= bits <= 16:  # noqa: PLR2004  entries have 8 to 16 bits
+            raise ImageError("The image has a look-up table that is shorter than it says.")
+        return cls(float(first), entries[:count], float((1 << bits) - 1))
+
+    def apply(self, values: Floats) -> Floats:
+        """Entries for the values; below the table its first, above it its last."""
+        index = np.clip(np.rint(values - self.first), 0, self.entries.size - 1).astype(np.intp)
+        return self.entries[index]
+
+
+def _entries(data: object, count: int) -> Floats:
+    if isinstance(data, bytes):
+        packed = len(data) in {count, count + 1} and count > 1  # 8-bit entries, two in a word
+        return np.frombuffer(data, dtype=np.uint8 if packed else "<u2").astype(np.float64)
+    return np.atleast_1d(np.asarray(data, dtype=np.float64)) % 65536  # entries are unsigned

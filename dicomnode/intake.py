@@ -1,0 +1,128 @@
+"""One instance from the wire into the archive and the database; Success is earned only after both.
+
+Order: look at the encoding → room in the archive → file durable → row durable. Knows no association, so that any
+receiver can use it, and a test needs no network.
+"""
+
+from dataclasses import dataclass
+
+from dicomnode import stream
+from dicomnode.errors import RefusedInstance
+from storage.archive import Archive
+from storage.database import Database
+from storage.errors import InvalidUid, OutOfSpace
+from storage.studies import Instance, Recorded, record_instance
+
+# DIMSE statuses of C-STORE, PS3.4 table B.2-1 and PS3.7 C.
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+DATASET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+# Ours, inside the Cxxx "cannot understand" range that the standard leaves to the implementation.
+OTHER_BYTES_UNDER_KNOWN_UID = 0xC111
+
+SOP_CLASS_UID = 0x00080016
+SOP_INSTANCE_UID = 0x00080018
+MODALITY = 0x00080060
+STUDY_INSTANCE_UID = 0x0020000D
+SERIES_INSTANCE_UID = 0x0020000E
+_TAGS = frozenset({SOP_CLASS_UID, SOP_INSTANCE_UID, MODALITY, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID})
+_REQUIRED = {
+    STUDY_INSTANCE_UID: "Study Instance UID (0020,000D)",
+    SERIES_INSTANCE_UID: "Series Instance UID (0020,000E)",
+    SOP_CLASS_UID: "SOP Class UID (0008,0016)",
+    SOP_INSTANCE_UID: "SOP Instance UID (0008,0018)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A C-STORE request. preamble: preamble, prefix and file meta information; dataset: as it came on the wire."""
+
+    affected_sop_class_uid: str
+    affected_sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    preamble: bytes
+    dataset: stream.Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was made of it. recorded: NEW, or SAME for an instance that was here already with these bytes."""
+
+    instance: Instance
+    recorded: Recorded
+
+
+class Intake:
+    """Takes instances into one archive and one database; safe to call from many threads.
+
+    modalities: those that some model takes. Only such an instance makes a finished study run again, so that our own
+    results, or another node's, may come back by an auto-route without end.
+    """
+
+    def __init__(
+        self, database: Database, archive: Archive, maximum_instance_bytes: int, modalities: frozenset[str]
+    ) -> None:
+        self._database = database
+        self._archive = archive
+        self._maximum_bytes = maximum_instance_bytes
+        self._modalities = modalities
+
+    def take(self, incoming: Incoming) -> Taken:
+        """Store one instance durably. Raises RefusedInstance with the status for the peer, or StorageError."""
+        if len(incoming.dataset) > self._maximum_bytes:
+            raise RefusedInstance(
+                OUT_OF_RESOURCES, f"instance of {len(incoming.dataset)} bytes, limit {self._maximum_bytes}"
+            )
+        values = self._attributes(incoming)
+        try:
+            stored = self._archive.store_instance(
+                values[STUDY_INSTANCE_UID],
+                values[SOP_INSTANCE_UID],
+                [incoming.preamble, incoming.dataset],
+                digest_from=1,
+            )
+        except InvalidUid as error:
+            raise RefusedInstance(CANNOT_UNDERSTAND, str(error)) from None
+        except OutOfSpace as error:
+            raise RefusedInstance(OUT_OF_RESOURCES, str(error)) from None
+        instance = Instance(
+            study_instance_uid=values[STUDY_INSTANCE_UID],
+            series_instance_uid=values[SERIES_INSTANCE_UID],
+            sop_instance_uid=values[SOP_INSTANCE_UID],
+            sop_class_uid=values[SOP_CLASS_UID],
+            transfer_syntax_uid=incoming.transfer_syntax_uid,
+            modality=values.get(MODALITY, ""),
+            object_key=stored.object_key,
+            size_bytes=stored.size_bytes,
+            sha256=stored.sha256,
+            calling_ae_title=incoming.calling_ae_title,
+        )
+        with self._database.transaction() as connection:
+            recorded = record_instance(connection, instance, reopens=instance.modality in self._modalities)
+        if recorded is Recorded.CONFLICT:
+            self._archive.remove(stored.object_key)
+            raise RefusedInstance(OTHER_BYTES_UNDER_KNOWN_UID, "SOP Instance UID is here already with other content")
+        return Taken(instance, recorded)
+
+    def _attributes(self, incoming: Incoming) -> dict[int, str]:
+        try:
+            read = stream.read_attributes(
+                incoming.dataset, incoming.transfer_syntax_uid, _TAGS, self._maximum_bytes
+            ).values
+        except stream.EncodingError as error:
+            raise RefusedInstance(CANNOT_UNDERSTAND, f"dataset {error}") from None
+        missing = [name for tag, name in _REQUIRED.items() if not read.get(tag)]
+        if missing:
+            raise RefusedInstance(CANNOT_UNDERSTAND, f"no {missing[0]}")
+        for tag, affected in (
+            (SOP_CLASS_UID, incoming.affected_sop_class_uid),
+            (SOP_INSTANCE_UID, incoming.affected_sop_instance_uid),
+        ):
+            if read[tag] != affected:
+                raise RefusedInstance(
+                    DATASET_DOES_NOT_MATCH_SOP_CLASS, f"{_REQUIRED[tag]} differs from the C-STORE request"
+                )
+        return read

@@ -1,0 +1,86 @@
+"""One log line per stage: JSON in production, readable on a terminal, never a patient's name or ID."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+# Keys that would carry a patient's identity; the processor below takes them out whoever put them in.
+FORBIDDEN_KEYS = frozenset({"patient_name", "patient_id", "patients_name", "birth_date", "accession_number", "dataset"})
+
+
+def _without_patient(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    for key in FORBIDDEN_KEYS & event.keys():
+        event[key] = "withheld"
+    return event
+
+
+def configure(form: Literal["auto", "json", "console"], level: str) -> None:
+    """Send structlog's and the standard library's records through one formatter to standard error."""
+    json_lines = form == "json" or (form == "auto" and not sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_patient,
+    ]
+    if json_lines:
+        renderer: list[structlog.typing.Processor] = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    else:
+        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    # Libraries tell at INFO what our own lines tell once, with the study; only ours are let through below WARNING.
+    root.setLevel(logging.WARNING)
+    for ours in ("dicomnode", "engines", "storage"):
+        logging.getLogger(ours).setLevel(level)
+    # Its WARNING lines quote offending values, which may be a patient's name; what matters of them reaches the report.
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
+    logging.captureWarnings(capture=True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """A logger whose lines carry the bound association, study, job and attempt."""
+    logger: FilteringBoundLogger = structlog.get_logger(name)
+    return logger
+
+
+@contextmanager
+def bound(**values: object) -> Iterator[None]:
+    """Bind values to every line logged inside."""
+    with structlog.contextvars.bound_contextvars(**values):
+        yield
+
+
+class Stopwatch:
+    """Milliseconds since it was made, for the `duration_ms` of a stage's line."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+
+    def ms(self) -> float:
+        """Milliseconds so far."""
+        return round((time.perf_counter() - self._started) * 1000, 1)

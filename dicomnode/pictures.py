@@ -1,0 +1,109 @@
+"""A view with its findings drawn in, as a PNG for people; nothing reads these pictures back."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dicomnode.errors import DicomnodeError
+from dicomnode.images import SourceImage
+from engines.base import Detection, Mask
+
+Box = tuple[float, float, float, float]
+Picture = NDArray[np.uint8]
+
+FOUND = (0, 191, 255)  # amber, in OpenCV's order blue, green, red
+KNOWN = (255, 200, 60)  # light blue: told apart from amber by the colour-blind too
+PLAIN = (230, 230, 230)
+CAPTION = "Research software. Not for clinical use."
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+_SMALLEST = 64
+
+
+def draw_view(
+    image: SourceImage, detections: Sequence[Detection], known: Sequence[Box] = (), size_px: int = 1200
+) -> bytes:
+    """PNG of a view: findings with box, outline and score, known lesions in another colour, and a caption.
+
+    known: boxes of lesions whose truth is known, x0, y0, x1, y1 in source pixels. size_px: longer side of the view.
+    """
+    picture = render(image, detections, known, size_px)
+    written, png = cv2.imencode(".png", picture)
+    if not written:
+        raise DicomnodeError("The picture could not be written as PNG.")
+    return png.tobytes()
+
+
+def render(image: SourceImage, detections: Sequence[Detection], known: Sequence[Box], size_px: int) -> Picture:
+    """The picture before encoding: uint8 (rows, columns, 3), blue, green, red. The view is at the top left."""
+    rows, columns = image.pixels.shape
+    scale = max(size_px, _SMALLEST) / max(rows, columns)
+    width, height = max(round(columns * scale), 1), max(round(rows * scale), 1)
+    grey = cv2.resize(image.pixels, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    picture = cv2.cvtColor(np.clip(grey * 255.0, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    thickness = max(round(size_px / 600), 1)
+    for box in known:
+        _box(picture, box, scale, KNOWN, thickness)
+    for detection in detections:
+        if detection.mask is not None:
+            _outline(picture, detection.mask, scale, thickness)
+        _box(picture, detection.box, scale, FOUND, thickness)
+    for detection in detections:
+        _label(picture, detection, scale, size_px)
+    return _with_caption(picture, _legend(image, detections, known), size_px)
+
+
+def _corner(x: float, y: float, scale: float) -> tuple[int, int]:
+    """Pixel that holds a point of the source. Source index i is the outer corner of pixel i."""
+    return int(np.floor(x * scale)), int(np.floor(y * scale))
+
+
+def _box(picture: Picture, box: Box, scale: float, colour: tuple[int, int, int], thickness: int) -> None:
+    cv2.rectangle(picture, _corner(box[0], box[1], scale), _corner(box[2], box[3], scale), colour, thickness)
+
+
+def _outline(picture: Picture, mask: Mask, scale: float, thickness: int) -> None:
+    contours, _ = cv2.findContours(mask.pixels.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    centre = np.array([mask.column0 + 0.5, mask.row0 + 0.5])  # contours run through pixel centres
+    polygons = [np.floor((contour.reshape(-1, 2) + centre) * scale).astype(np.int32) for contour in contours]
+    cv2.polylines(picture, polygons, True, FOUND, thickness, cv2.LINE_AA)
+
+
+def _label(picture: Picture, detection: Detection, scale: float, size_px: int) -> None:
+    words = f"{detection.label} {100 * detection.score:.0f}%"
+    size = size_px / 1600
+    (width, height), base = cv2.getTextSize(words, FONT, size, 1)
+    x, top = _corner(detection.box[0], detection.box[1], scale)
+    _, bottom = _corner(detection.box[2], detection.box[3], scale)
+    x = min(max(x, 0), max(picture.shape[1] - width, 0))
+    above = top - base - 3  # clear of the box's own line
+    y = above if above - height >= 0 else min(bottom + height + base, picture.shape[0] - 1)
+    cv2.rectangle(picture, (x, y - height - base // 2), (x + width, y + base), (0, 0, 0), cv2.FILLED)
+    cv2.putText(picture, words, (x, y), FONT, size, FOUND, 1, cv2.LINE_AA)
+
+
+def _legend(
+    image: SourceImage, detections: Sequence[Detection], known: Sequence[Box]
+) -> list[tuple[str, tuple[int, int, int]]]:
+    side = {"L": "left", "R": "right"}.get(image.laterality or "", "")
+    name = " ".join(part for part in (side, image.view or "") if part) or "view"
+    count = len(detections)
+    lines = [(f"{name}: {count} candidate finding{'' if count == 1 else 's'}", FOUND if count else PLAIN)]
+    if known:
+        lines.append(("known lesion (reference)", KNOWN))
+    return [*lines, (CAPTION, PLAIN)]
+
+
+def _with_caption(picture: Picture, lines: Sequence[tuple[str, tuple[int, int, int]]], size_px: int) -> Picture:
+    """The picture with a strip below it that is wide enough for its lines."""
+    size = size_px / 1600
+    extents = [cv2.getTextSize(words, FONT, size, 1) for words, _ in lines]
+    step = max(height + base for (_, height), base in extents) + 4
+    width = max(picture.shape[1], *(extent[0] + 12 for extent, _ in extents))
+    canvas = np.zeros((picture.shape[0] + step * len(lines) + 8, width, 3), dtype=np.uint8)
+    canvas[: picture.shape[0], : picture.shape[1]] = picture
+    for number, (words, colour) in enumerate(lines, start=1):
+        origin = (6, picture.shape[0] + number * step)
+        cv2.putText(canvas, words, origin, FONT, size, colour, 1, cv2.LINE_AA)
+    return canvas

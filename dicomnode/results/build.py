@@ -1,0 +1,56 @@
+"""All result objects of a run: the one door of this room."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom import Dataset, dcmwrite
+
+from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.results.identity import source_header
+from dicomnode.results.report import build_report
+from dicomnode.results.segmentation import build_segmentation
+from dicomnode.results.tracking import TrackedFinding, track
+
+
+@dataclass(frozen=True, slots=True)
+class ResultObject:
+    """One result. dataset: with file meta information, Explicit VR Little Endian."""
+
+    kind: ResultKind
+    dataset: Dataset
+
+
+def build_results(study: StudyAnalysis, kinds: frozenset[ResultKind]) -> list[ResultObject]:
+    """The result objects that are wanted, the report first.
+
+    There is a report for every run, and a segmentation for every image with an outlined finding; an empty one is
+    never made. Empty only where no header names the study, so that nothing could be filed anywhere.
+    """
+    source = source_header(study)
+    if source is None:
+        return []
+    findings = track(study)
+    results: list[ResultObject] = []
+    if ResultKind.REPORT in kinds:
+        results.append(ResultObject(ResultKind.REPORT, build_report(study, source, findings)))
+    if ResultKind.SEGMENTATION in kinds:
+        results += [ResultObject(ResultKind.SEGMENTATION, dataset) for dataset in _segmentations(study, findings)]
+    return results
+
+
+def encode(dataset: Dataset) -> bytes:
+    """The object as a DICOM file (PS3.10)."""
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _segmentations(study: StudyAnalysis, findings: list[TrackedFinding]) -> Iterator[Dataset]:
+    if study.engine is None:
+        return
+    outlined = [finding for finding in findings if finding.detection.mask and finding.detection.mask.pixels.any()]
+    for number, image in enumerate(study.analysed, start=1):
+        of_image = [finding for finding in outlined if finding.image is image]
+        if of_image:
+            yield build_segmentation(study, study.engine, of_image, number)

@@ -1,0 +1,114 @@
+"""Content items of structured reports as datasets (PS3.3 C.17.3); one function per value type."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+Relation = Literal[
+    "CONTAINS", "HAS ACQ CONTEXT", "HAS CONCEPT MOD", "HAS OBS CONTEXT", "HAS PROPERTIES", "SELECTED FROM"
+]
+
+
+def code_item(code: Code) -> Dataset:
+    """A code sequence item (PS3.3 8.8)."""
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item
+
+
+def _content(relation: Relation | None, value_type: str, name: Code | None) -> Dataset:
+    item = Dataset()
+    if relation is not None:
+        item.RelationshipType = relation
+    item.ValueType = value_type
+    if name is not None:
+        item.ConceptNameCodeSequence = [code_item(name)]
+    return item
+
+
+def with_children(item: Dataset, children: Sequence[Dataset]) -> Dataset:
+    """The same item with its children added; an item without children has no sequence."""
+    if children:
+        item.ContentSequence = [*item.get("ContentSequence", []), *children]
+    return item
+
+
+def container(
+    relation: Relation | None, name: Code, children: Sequence[Dataset], template: str | None = None
+) -> Dataset:
+    """CONTAINER. template: identifier of the DCMR template that it is the root of."""
+    item = _content(relation, "CONTAINER", name)
+    item.ContinuityOfContent = "SEPARATE"
+    if template is not None:
+        made_by = Dataset()
+        made_by.MappingResource = "DCMR"
+        made_by.TemplateIdentifier = template
+        item.ContentTemplateSequence = [made_by]
+    return with_children(item, children)
+
+
+def code(relation: Relation, name: Code, value: Code, children: Sequence[Dataset] = ()) -> Dataset:
+    """CODE."""
+    item = _content(relation, "CODE", name)
+    item.ConceptCodeSequence = [code_item(value)]
+    return with_children(item, children)
+
+
+def text(relation: Relation, name: Code, value: str) -> Dataset:
+    """TEXT."""
+    item = _content(relation, "TEXT", name)
+    item.TextValue = value
+    return item
+
+
+def uid_reference(relation: Relation, name: Code, value: str) -> Dataset:
+    """UIDREF."""
+    item = _content(relation, "UIDREF", name)
+    item.UID = value
+    return item
+
+
+def date(relation: Relation, name: Code, value: str) -> Dataset:
+    """DATE. value: DICOM DA."""
+    item = _content(relation, "DATE", name)
+    item.Date = value
+    return item
+
+
+def time(relation: Relation, name: Code, value: str) -> Dataset:
+    """TIME. value: DICOM TM."""
+    item = _content(relation, "TIME", name)
+    item.Time = value
+    return item
+
+
+def number(relation: Relation, name: Code, value: float, unit: Code, children: Sequence[Dataset] = ()) -> Dataset:
+    """NUM, to six significant digits."""
+    item = _content(relation, "NUM", name)
+    measured = Dataset()
+    measured.NumericValue = f"{value:.6g}"
+    measured.MeasurementUnitsCodeSequence = [code_item(unit)]
+    item.MeasuredValueSequence = [measured]
+    return with_children(item, children)
+
+
+def image(relation: Relation, source: Dataset, name: Code | None = None, children: Sequence[Dataset] = ()) -> Dataset:
+    """IMAGE. source: header of the image that is meant."""
+    item = _content(relation, "IMAGE", name)
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = source.SOPClassUID
+    reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    item.ReferencedSOPSequence = [reference]
+    return with_children(item, children)
+
+
+def polyline(relation: Relation, name: Code, points: Sequence[tuple[float, float]], source: Dataset) -> Dataset:
+    """SCOORD of type POLYLINE. points: (column, row); 0, 0 is the first pixel's outer corner (C.18.6.1.2)."""
+    item = _content(relation, "SCOORD", name)
+    item.GraphicType = "POLYLINE"
+    item.GraphicData = [float(value) for point in points for value in point]
+    return with_children(item, [image("SELECTED FROM", source)])

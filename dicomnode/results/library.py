@@ -1,0 +1,75 @@
+"""The image library: which images were looked at, and what a reader of the report must know of each.
+
+PS3.16 TID 1600 to 1603. Written here and not by highdicom, whose version demands ImagerPixelSpacing and
+PatientOrientation and leaves out laterality, view and calibration.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from dicomnode.images.attributes import flag, number
+from dicomnode.images.mammography import read_laterality, read_patient_orientation, read_view
+from dicomnode.images.spacing import read_spacing
+from dicomnode.results import codes, content
+from dicomnode.results.content import Relation
+from dicomnode.results.identity import copied
+from dicomnode.results.tracking import site_of
+
+CONTEXT: Relation = "HAS ACQ CONTEXT"
+
+
+def image_library(headers: Sequence[Dataset]) -> Dataset:
+    """TID 1600 with one group. headers: of the images, at least one."""
+    entries = [content.image("CONTAINS", header, children=list(_descriptors(header))) for header in headers]
+    group = content.container("CONTAINS", codes.LIBRARY_GROUP, entries)
+    return content.container("CONTAINS", codes.IMAGE_LIBRARY, [group], template="1600")
+
+
+def _descriptors(header: Dataset) -> Iterator[Dataset]:
+    yield from _general(header)
+    yield from _projection(header)
+
+
+def _general(header: Dataset) -> Iterator[Dataset]:
+    """TID 1602."""
+    modality = codes.MODALITIES.get(flag(header, "Modality"))
+    if modality is not None:
+        yield content.code(CONTEXT, codes.MODALITY, modality)
+    site = site_of(header)
+    if site is not None:
+        yield content.code(CONTEXT, codes.TARGET_REGION, site)
+    laterality = read_laterality(header)
+    if laterality is not None:
+        yield content.code(CONTEXT, codes.IMAGE_LATERALITY, codes.SIDES[laterality])
+    for prefix, date, time in (
+        ("Study", codes.STUDY_DATE, codes.STUDY_TIME),
+        ("Content", codes.CONTENT_DATE, codes.CONTENT_TIME),
+    ):
+        if copied(header, f"{prefix}Date"):
+            yield content.date(CONTEXT, date, copied(header, f"{prefix}Date"))
+        if copied(header, f"{prefix}Time"):
+            yield content.time(CONTEXT, time, copied(header, f"{prefix}Time"))
+    yield from _numbers(((codes.PIXEL_ROWS, number(header, "Rows")), (codes.PIXEL_COLUMNS, number(header, "Columns"))))
+
+
+def _numbers(values: Sequence[tuple[Code, float | None]]) -> Iterator[Dataset]:
+    for name, value in values:
+        if value is not None:
+            yield content.number(CONTEXT, name, value, codes.PIXELS)
+
+
+def _projection(header: Dataset) -> Iterator[Dataset]:
+    """TID 1603. The spacing is the one that sizes are measured with, and says where it is from."""
+    view = codes.VIEWS.get(read_view(header) or "")
+    if view is not None:
+        yield content.code(CONTEXT, codes.IMAGE_VIEW, view)
+    orientation = read_patient_orientation(header)
+    if orientation is not None:
+        yield content.text(CONTEXT, codes.ORIENTATION_ROW, orientation[0])
+        yield content.text(CONTEXT, codes.ORIENTATION_COLUMN, orientation[1])
+    spacing = read_spacing(header)
+    if spacing is not None:
+        yield content.number(CONTEXT, codes.HORIZONTAL_SPACING, spacing.column_mm, codes.MILLIMETER)
+        yield content.number(CONTEXT, codes.VERTICAL_SPACING, spacing.row_mm, codes.MILLIMETER)

@@ -1,0 +1,227 @@
+"""The report: a Comprehensive 3D SR of template 1500 for every run, with findings, without, or failed.
+
+PS3.16 TID 1500, 1204, 1001, 1410, 1501, 4019; PS3.3 A.35.13.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import Comprehensive3DSRStorage
+
+from dicomnode.findings import StudyAnalysis
+from dicomnode.images.attributes import text
+from dicomnode.images.mammography import read_laterality
+from dicomnode.results import codes, content
+from dicomnode.results.identity import (
+    MANUFACTURER,
+    device_uid,
+    patient_and_study,
+    referenced_requests,
+    run_uid,
+    serial_number,
+    stamp,
+)
+from dicomnode.results.library import image_library
+from dicomnode.results.measure import size_of
+from dicomnode.results.tracking import TrackedFinding, site_of
+from dicomnode.results.wording import Verdict, finding_sentence, verdict
+from dicomnode.selection import is_image
+from engines.base import EngineDescription
+
+SERIES_NUMBER = 8001
+
+
+def build_report(study: StudyAnalysis, source: Dataset, findings: Sequence[TrackedFinding]) -> Dataset:
+    """The report of a run. source: header that patient and study are copied from."""
+    dataset = patient_and_study(source)
+    stamp(dataset, study, Comprehensive3DSRStorage, "sr")
+    dataset.Modality = "SR"
+    dataset.SeriesInstanceUID = run_uid(study.run, "series", "sr")
+    dataset.SeriesNumber = SERIES_NUMBER
+    dataset.InstanceNumber = 1
+    dataset.ReferencedPerformedProcedureStepSequence = []
+    dataset.PerformedProcedureCodeSequence = []
+    dataset.PreliminaryFlag = "PRELIMINARY"
+    dataset.CompletionFlag = "COMPLETE"
+    dataset.VerificationFlag = "UNVERIFIED"
+    requests = referenced_requests(source)
+    if requests:
+        dataset.ReferencedRequestSequence = requests
+    images = _images(study)
+    if images:
+        dataset.CurrentRequestedProcedureEvidenceSequence = _evidence(images)
+    dataset.CodingSchemeIdentificationSequence = [_own_scheme()]
+    dataset.update(content.container(None, codes.MEASUREMENT_REPORT, _root(study, images, findings), template="1500"))
+    return dataset
+
+
+def _own_scheme() -> Dataset:
+    item = Dataset()
+    item.CodingSchemeDesignator = codes.OWN_SCHEME
+    item.CodingSchemeName = "dicomnode private codes"
+    item.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return item
+
+
+def _images(study: StudyAnalysis) -> list[Dataset]:
+    """Images that the report refers to: those analysed, or where nothing was, those that should have been."""
+    analysed = [image.source.header for image in study.analysed]
+    return analysed or [item.header for item in study.not_analysed if _can_be_referenced(item.header)]
+
+
+def _can_be_referenced(header: Dataset) -> bool:
+    keywords = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+    return is_image(header) and all(text(header, keyword) for keyword in keywords)
+
+
+def _evidence(headers: Sequence[Dataset]) -> list[Dataset]:
+    """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1)."""
+    studies = []
+    for study_uid, of_study in _grouped(headers, "StudyInstanceUID"):
+        study = Dataset()
+        study.StudyInstanceUID = study_uid
+        study.ReferencedSeriesSequence = []
+        for series_uid, of_series in _grouped(of_study, "SeriesInstanceUID"):
+            series = Dataset()
+            series.SeriesInstanceUID = series_uid
+            series.ReferencedSOPSequence = [_reference(header) for header in of_series]
+            study.ReferencedSeriesSequence.append(series)
+        studies.append(study)
+    return studies
+
+
+def _grouped(headers: Sequence[Dataset], keyword: str) -> list[tuple[str, list[Dataset]]]:
+    ordered = sorted(headers, key=lambda header: (text(header, keyword), text(header, "SOPInstanceUID")))
+    return [(uid, list(group)) for uid, group in groupby(ordered, key=lambda header: text(header, keyword))]
+
+
+def _reference(header: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return item
+
+
+def _root(study: StudyAnalysis, images: Sequence[Dataset], findings: Sequence[TrackedFinding]) -> list[Dataset]:
+    """What a person must know comes first; the order of rows is free in TID 1500."""
+    outcome = verdict(study)
+    # Without findings a group over the whole study says so; beside findings it would be taken for one of them.
+    groups = [_finding_group(finding, study.engine) for finding in findings] or [_study_group(study, images, outcome)]
+    return [
+        content.code("HAS CONCEPT MOD", codes.LANGUAGE, codes.ENGLISH),
+        *_observer(study.engine),
+        content.code("HAS CONCEPT MOD", codes.PROCEDURE_REPORTED, codes.IMAGING_PROCEDURE),
+        _evaluations(outcome, findings),
+        *([image_library(images)] if images else []),
+        content.container("CONTAINS", codes.MEASUREMENTS, groups),
+    ]
+
+
+def _evaluations(outcome: Verdict, findings: Sequence[TrackedFinding]) -> Dataset:
+    """TID 1500 row 12: the outcome in words and as a code."""
+    sentences = (*(finding_sentence(finding) for finding in findings), *outcome.remarks)
+    return content.container(
+        "CONTAINS",
+        codes.EVALUATIONS,
+        [
+            content.code("CONTAINS", codes.PROCESSING_SUMMARY, outcome.code),
+            content.text("CONTAINS", codes.SUMMARY, outcome.sentence),
+            *(content.text("CONTAINS", codes.COMMENT, sentence) for sentence in sentences),
+        ],
+    )
+
+
+def _observer(engine: EngineDescription | None) -> list[Dataset]:
+    """TID 1001 and 1004: the device."""
+    name = engine.package if engine else MANUFACTURER
+    return [
+        content.code("HAS OBS CONTEXT", codes.OBSERVER_TYPE, codes.DEVICE),
+        content.uid_reference("HAS OBS CONTEXT", codes.DEVICE_UID, device_uid(engine)),
+        content.text("HAS OBS CONTEXT", codes.DEVICE_NAME, name),
+        content.text("HAS OBS CONTEXT", codes.DEVICE_MANUFACTURER, MANUFACTURER),
+        content.text("HAS OBS CONTEXT", codes.DEVICE_MODEL, name),
+        content.text("HAS OBS CONTEXT", codes.DEVICE_SERIAL, serial_number(engine)),
+    ]
+
+
+def _algorithm(engine: EngineDescription | None) -> list[Dataset]:
+    """TID 4019."""
+    if engine is None:
+        return []
+    parameters = f"{engine.backend} {engine.precision}, weights {engine.weights_sha256}"
+    return [
+        content.text("HAS CONCEPT MOD", codes.ALGORITHM_NAME, engine.package),
+        content.text("HAS CONCEPT MOD", codes.ALGORITHM_VERSION, engine.version),
+        content.text("HAS CONCEPT MOD", codes.ALGORITHM_PARAMETERS, parameters),
+    ]
+
+
+def _study_group(study: StudyAnalysis, images: Sequence[Dataset], outcome: Verdict) -> Dataset:
+    """TID 1501 over all images: the outcome, as a code."""
+    return content.container(
+        "CONTAINS",
+        codes.MEASUREMENT_GROUP,
+        [
+            content.text("HAS OBS CONTEXT", codes.TRACKING_IDENTIFIER, "Whole study"),
+            content.uid_reference("HAS OBS CONTEXT", codes.TRACKING_UID, run_uid(study.run, "study")),
+            *_algorithm(study.engine),
+            content.code("CONTAINS", codes.PROCESSING_SUMMARY, outcome.code),
+            *(content.image("CONTAINS", header, codes.SOURCE_OF_MEASUREMENT) for header in images),
+        ],
+        template="1501",
+    )
+
+
+def _finding_group(finding: TrackedFinding, engine: EngineDescription | None) -> Dataset:
+    """TID 1410: the box of one finding on its image. The outline is in the segmentation, by the tracking UID."""
+    header = finding.image.source.header
+    x0, y0, x1, y1 = finding.detection.box
+    corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
+    return content.container(
+        "CONTAINS",
+        codes.MEASUREMENT_GROUP,
+        [
+            content.text("HAS OBS CONTEXT", codes.TRACKING_IDENTIFIER, finding.identifier),
+            content.uid_reference("HAS OBS CONTEXT", codes.TRACKING_UID, finding.uid),
+            content.code("CONTAINS", codes.FINDING, finding.label),
+            *_site(header),
+            *_algorithm(engine),
+            content.polyline("CONTAINS", codes.IMAGE_REGION, corners, header),
+            *_measurements(finding),
+        ],
+        template="1410",
+    )
+
+
+def _site(header: Dataset) -> list[Dataset]:
+    site = site_of(header)
+    if site is None:
+        return []
+    laterality = read_laterality(header)
+    side = [content.code("HAS CONCEPT MOD", codes.LATERALITY, codes.SIDES[laterality])] if laterality else []
+    return [content.code("HAS CONCEPT MOD", codes.FINDING_SITE, site, side)]
+
+
+def _measurements(finding: TrackedFinding) -> list[Dataset]:
+    """TID 1419. The scores are called what they are: nothing here is a probability of disease."""
+    detection = finding.detection
+    size = size_of(detection, finding.image.source.spacing)
+    length, surface = (codes.MILLIMETER, codes.SQUARE_MILLIMETER) if size.in_mm else (codes.PIXELS, codes.PIXELS)
+    shape = f"{size.shape}; {size.basis}"
+    measured = [
+        _measurement(codes.CERTAINTY_OF_FINDING, 100 * detection.score, codes.PERCENT, "Detection score, uncalibrated"),
+        _measurement(codes.LONG_AXIS, round(size.long_axis, 1), length, shape),
+    ]
+    if size.area is not None:
+        measured.append(_measurement(codes.AREA, round(size.area, 1), surface, f"area of the outline; {size.basis}"))
+    if detection.malignancy is not None:
+        meaning = "Malignancy score 0 to 1, uncalibrated"
+        measured.append(_measurement(codes.MALIGNANCY_SCORE, detection.malignancy, codes.SCORE, meaning))
+    return measured
+
+
+def _measurement(name: Code, value: float, unit: Code, meaning: str) -> Dataset:
+    in_words = content.text("HAS CONCEPT MOD", codes.EQUIVALENT_MEANING, meaning)
+    return content.number("CONTAINS", name, value, unit, [in_words])

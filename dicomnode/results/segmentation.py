@@ -1,0 +1,140 @@
+"""Outlines as a BINARY Segmentation, one object per image with outlined findings, all in one series (PS3.3 A.51).
+
+Views of a mammogram differ in size and share no frame of reference, so they cannot share an object. Pixel Measures
+are left out: the pixels are those of the source, and readers (highdicom's among them) refuse the item without a slice
+thickness, which a projection does not have.
+"""
+
+from collections.abc import Sequence
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+
+from dicomnode.findings import StudyAnalysis
+from dicomnode.images import SourceImage
+from dicomnode.images.attributes import flag, numbers, text
+from dicomnode.images.mammography import read_laterality, read_patient_orientation
+from dicomnode.results import codes
+from dicomnode.results.content import code_item
+from dicomnode.results.identity import (
+    MANUFACTURER,
+    PATIENT_AND_STUDY,
+    VERSION,
+    patient_and_study,
+    run_uid,
+    serial_number,
+    stamp,
+)
+from dicomnode.results.tracking import TrackedFinding, site_of
+from engines.base import EngineDescription, Mask
+
+SERIES_NUMBER = 8002
+HIGHLIGHT = hd.color.CIELabColor(l_star=78.0, a_star=2.0, b_star=76.0)  # amber, seen on grey by the colour-blind too
+
+
+def build_segmentation(
+    study: StudyAnalysis, engine: EngineDescription, findings: Sequence[TrackedFinding], instance_number: int
+) -> Dataset:
+    """The outlines of one image. findings: all of the same image and each with a mask that is not empty."""
+    image = findings[0].image.source
+    role = f"seg/{text(image.header, 'SOPInstanceUID')}"
+    dataset = hd.seg.Segmentation(
+        source_images=[_skeleton(image)],
+        pixel_array=_planes(findings, image.pixels.shape),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_segment(number, finding, engine) for number, finding in enumerate(findings, start=1)],
+        series_instance_uid=run_uid(study.run, "series", "seg"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=run_uid(study.run, role),
+        instance_number=instance_number,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MANUFACTURER,
+        software_versions=VERSION,
+        device_serial_number=serial_number(engine),
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        content_label="AI_FINDINGS",
+        content_description="AI candidate outlines, not for clinical use",
+        content_date=study.run.created_at.date(),
+        content_time=study.run.created_at.time(),
+    )
+    dataset.update(patient_and_study(image.header))
+    stamp(dataset, study, SegmentationStorage, role)
+    # Type 2C where there is no Image Orientation (Patient) (C.7.6.1); highdicom leaves it out.
+    dataset.PatientOrientation = list(read_patient_orientation(image.header) or ())
+    _set_dimension_organization(dataset, run_uid(study.run, role, "dimensions"))
+    return dataset
+
+
+def _skeleton(image: SourceImage) -> Dataset:
+    """What highdicom needs of the source and nothing that could be malformed."""
+    header = image.header
+    skeleton = Dataset()
+    for keyword in PATIENT_AND_STUDY:  # filled in afterwards, for highdicom holds them to stricter rules than a PACS
+        setattr(skeleton, keyword, "")
+    for keyword in ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"):
+        setattr(skeleton, keyword, text(header, keyword))
+    skeleton.Modality = text(header, "Modality")
+    skeleton.Rows, skeleton.Columns = image.pixels.shape
+    if flag(header, "LossyImageCompression") == "01":  # once lossy, always lossy (C.7.6.1.1.5)
+        skeleton.LossyImageCompression = "01"
+        ratios = numbers(header, "LossyImageCompressionRatio")
+        if ratios:
+            skeleton.LossyImageCompressionRatio = [f"{ratio:.6g}" for ratio in ratios]
+    return skeleton
+
+
+def _planes(findings: Sequence[TrackedFinding], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """One plane per finding: uint8 (1, rows, columns, findings)."""
+    planes = np.zeros((1, *shape, len(findings)), dtype=np.uint8)
+    for index, finding in enumerate(findings):
+        mask = finding.detection.mask
+        if mask is not None:
+            paint(planes[0, :, :, index], mask)
+    return planes
+
+
+def paint(plane: NDArray[np.uint8], mask: Mask) -> None:
+    """Set the pixels of a mask in a plane of the whole image; what lies outside the image is cut off."""
+    rows, columns = mask.pixels.shape
+    top, left = max(mask.row0, 0), max(mask.column0, 0)
+    bottom, right = min(mask.row0 + rows, plane.shape[0]), min(mask.column0 + columns, plane.shape[1])
+    if bottom <= top or right <= left:
+        return
+    patch = mask.pixels[top - mask.row0 : bottom - mask.row0, left - mask.column0 : right - mask.column0]
+    plane[top:bottom, left:right] |= patch.astype(np.uint8)
+
+
+def _segment(number: int, finding: TrackedFinding, engine: EngineDescription) -> hd.seg.SegmentDescription:
+    header = finding.image.source.header
+    site = site_of(header)
+    description = hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=finding.identifier[:64],
+        segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL,
+        segmented_property_type=finding.label,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=engine.package[:64],
+            family=codes.ARTIFICIAL_INTELLIGENCE,
+            version=engine.version[:64],
+            source=MANUFACTURER,
+            parameters={"backend": engine.backend, "precision": engine.precision, "weights": engine.weights_sha256},
+        ),
+        tracking_uid=finding.uid,
+        tracking_id=finding.identifier,
+        anatomic_regions=[site] if site else None,
+        display_color=HIGHLIGHT,
+    )
+    laterality = read_laterality(header)
+    if site and laterality:
+        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [code_item(codes.SIDES[laterality])]
+    return description
+
+
+def _set_dimension_organization(dataset: Dataset, uid: str) -> None:
+    """The library draws this UID at random."""
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid

@@ -1,0 +1,142 @@
+"""The roles as processes: each runs until it is told to stop; `serve` runs them all on one machine.
+
+The worker is a child process of `serve`, because inference must be killable and may crash natively. It notices the
+end of its parent, even by kill -9, when its standard input closes.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from dicomnode import assembly, metrics
+from dicomnode.config import Settings
+from dicomnode.logs import get_logger
+from dicomnode.rounds import run_rounds
+
+log = get_logger(__name__)
+
+PAUSE_S = 0.25
+GRACE_S = 20.0
+RESTART_PAUSE_S = 2.0
+EXIT_JOB_DEADLINE = 75
+EXIT_CANNOT_START = 1
+
+
+@contextlib.contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    yield stop
+
+
+def receive(settings: Settings) -> None:
+    """Receive and dispatch until stopped."""
+    with _stop_on_signal() as stop, assembly.open_stores(settings) as stores:
+        _receive(settings, stores, stop)
+
+
+def send(settings: Settings) -> None:
+    """Deliver results until stopped."""
+    with _stop_on_signal() as stop, assembly.open_stores(settings) as stores:
+        run_rounds(assembly.make_sender(settings, stores).do_one_round, stop, PAUSE_S, "sender")
+
+
+def work(settings: Settings, *, with_parent: bool) -> None:
+    """Work on jobs until stopped, or until the parent process is gone."""
+    with _stop_on_signal() as stop, assembly.open_stores(settings) as stores:
+        if with_parent:
+            threading.Thread(target=_stop_with_parent, args=(stop,), name="parent", daemon=True).start()
+        worker = assembly.make_worker(settings, stores, on_deadline=lambda: os._exit(EXIT_JOB_DEADLINE))
+        log.info("worker ready", packages=[model.package for model in settings.models])
+        run_rounds(worker.do_one_round, stop, PAUSE_S, "worker")
+
+
+def serve(settings: Settings, config: Path) -> int:
+    """Everything on one machine, until stopped. Returns the exit code."""
+    with _stop_on_signal() as stop, assembly.open_stores(settings) as stores:
+        sender = assembly.make_sender(settings, stores)
+        child = WorkerProcess(config)
+        threads = [
+            threading.Thread(target=run_rounds, args=(sender.do_one_round, stop, PAUSE_S, "sender"), name="sender"),
+            threading.Thread(target=child.supervise, args=(stop,), name="supervisor"),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            _receive(settings, stores, stop)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+    return child.exit_code
+
+
+def _receive(settings: Settings, stores: assembly.Stores, stop: threading.Event) -> None:
+    stores.archive.sweep_incoming()
+    metrics.start(settings.metrics, stores.database, stores.archive)
+    dispatcher = assembly.make_dispatcher(settings, stores)
+    dispatcher.after_start()
+    receiver = assembly.make_receiver(settings, stores)
+    receiver.open()
+    try:
+        run_rounds(dispatcher.do_one_round, stop, PAUSE_S, "dispatcher")
+    finally:
+        receiver.close()
+        log.info("stopped listening")
+
+
+def _stop_with_parent(stop: threading.Event) -> None:
+    # Unbuffered: a thread inside a buffered read would stop the interpreter from shutting down in order.
+    while os.read(0, 4096):
+        pass
+    stop.set()
+    # A job that is running is left to the next start; its lease runs out.
+    threading.Event().wait(GRACE_S)
+    os._exit(0)
+
+
+class WorkerProcess:
+    """Keeps one worker process running."""
+
+    def __init__(self, config: Path) -> None:
+        self._command = [sys.executable, "-m", "dicomnode", "work", "--config", str(config), "--with-parent"]
+        self.exit_code = 0
+
+    def supervise(self, stop: threading.Event) -> None:
+        """Start the worker, and again whenever it ends, until `stop` is set.
+
+        One that cannot even start the first time, because of its model, ends the node: nobody may believe that
+        studies are analysed. Later it is tried for ever; a database that restarts must not end the node.
+        """
+        first = True
+        while not stop.is_set():
+            with subprocess.Popen(self._command, stdin=subprocess.PIPE) as process:  # noqa: S603  our own interpreter
+                code = self._wait(process, stop)
+            if stop.is_set():
+                return
+            if first and code == EXIT_CANNOT_START:
+                log.error("worker cannot start", hint="the line above says why")
+                self.exit_code = EXIT_CANNOT_START
+                stop.set()
+                return
+            first = False
+            log.error("worker ended", exit_code=code, restart_in_s=RESTART_PAUSE_S)
+            stop.wait(RESTART_PAUSE_S)
+
+    @staticmethod
+    def _wait(process: subprocess.Popen[bytes], stop: threading.Event) -> int:
+        while not stop.is_set():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(PAUSE_S)
+        process.terminate()
+        try:
+            return process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()

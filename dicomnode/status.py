@@ -1,0 +1,93 @@
+"""What `dicomnode status` shows: counts by state, and what went wrong last. Only reads."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from storage import outbox, queue, studies
+from storage.archive import Archive
+from storage.database import Database
+from storage.lifecycle import DeliveryState, JobState, StudyState
+
+LATEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A job or delivery that was given up. at: when, time-zone aware ISO 8601. number: for `dicomnode db requeue`."""
+
+    kind: str
+    number: int
+    study_instance_uid: str
+    at: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The node at one instant. free_bytes: on the archive's file system."""
+
+    studies: Mapping[str, int]
+    jobs: Mapping[str, int]
+    deliveries: Mapping[str, int]
+    free_bytes: int
+    accepts: bool
+    not_analysed: tuple[str, ...]
+    troubles: tuple[Trouble, ...]
+
+
+def overview(database: Database, archive: Archive) -> Overview:
+    """Read everything in one transaction."""
+    with database.transaction() as connection:
+        dead_jobs = queue.list_jobs(connection, JobState.DEAD, LATEST)
+        dead_deliveries = outbox.list_deliveries(connection, DeliveryState.DEAD, LATEST)
+        unmatched = studies.list_studies(connection, StudyState.UNMATCHED, LATEST)
+        return Overview(
+            studies=_by_name(studies.study_counts(connection)),
+            jobs=_by_name(queue.job_counts(connection)),
+            deliveries=_by_name(outbox.delivery_counts(connection)),
+            free_bytes=archive.free_bytes(),
+            accepts=archive.has_room(0),
+            not_analysed=tuple(f"{study.study_instance_uid}: {study.reason}" for study in unmatched),
+            troubles=(
+                *(Trouble("job", j.id, j.study_instance_uid, _iso(j.finished_at), j.last_error) for j in dead_jobs),
+                *(
+                    Trouble("delivery", d.id, f"to {d.destination}", _iso(d.finished_at), d.last_error)
+                    for d in dead_deliveries
+                ),
+            ),
+        )
+
+
+def as_json(shown: Overview) -> dict[str, object]:
+    """Plain values for `--json`."""
+    return asdict(shown)
+
+
+def show(shown: Overview, console: Console) -> None:
+    """Print for a person."""
+    table = Table("what", "state", "count")
+    for what, counts in (("studies", shown.studies), ("jobs", shown.jobs), ("deliveries", shown.deliveries)):
+        for state, count in counts.items():
+            table.add_row(what, state, str(count))
+    console.print(table)
+    room = "" if shown.accepts else " - [bold red]below min_free_bytes: senders are answered 0xA700[/]"
+    console.print(f"free in the archive: {shown.free_bytes / 1e9:.1f} GB{room}")
+    for line in shown.not_analysed:
+        console.print(f"not analysed: {line}")
+    for trouble in shown.troubles:
+        console.print(
+            f"[red]given up[/]: {trouble.kind} {trouble.number} ({trouble.study_instance_uid}) {trouble.at}: "
+            f"{trouble.reason} - again with `dicomnode db requeue --{trouble.kind} {trouble.number}`"
+        )
+
+
+def _by_name(counts: Mapping[StudyState, int] | Mapping[JobState, int] | Mapping[DeliveryState, int]) -> dict[str, int]:
+    return {str(state): count for state, count in counts.items()}
+
+
+def _iso(seconds: float | None) -> str:
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,149 @@
+"""Reads the few attributes that the node files an instance by, and proves that the encoding ends where it says.
+
+Walks the top level of an encoded dataset (PS3.5 7.1) by the declared lengths and never copies or allocates a
+value that is not asked for: a 2 GB length costs nothing, and a truncated instance is noticed before it is stored.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+Buffer = bytes | memoryview
+
+UNDEFINED_LENGTH = 0xFFFFFFFF
+ITEM = 0xFFFEE000
+ITEM_DELIMITATION = 0xFFFEE00D
+SEQUENCE_DELIMITATION = 0xFFFEE0DD
+PIXEL_DATA = 0x7FE00010
+
+# PS3.5 7.1.2: these have two reserved bytes and a 32-bit length.
+LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+MAXIMUM_DEPTH = 32
+
+
+class EncodingError(ValueError):
+    """The bytes are no dataset in the transfer syntax, or end too early; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    tag: int
+    vr: bytes
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAttributes:
+    """Values by tag of the attributes asked for (missing ones are absent), and whether pixel data is there."""
+
+    values: dict[int, str]
+    has_pixel_data: bool
+
+
+class _Walker:
+    def __init__(self, data: Buffer, *, implicit: bool, big_endian: bool) -> None:
+        order = ">" if big_endian else "<"
+        self._data = data
+        self._implicit = implicit
+        self._tag = struct.Struct(f"{order}HH")
+        self._short = struct.Struct(f"{order}H")
+        self._long = struct.Struct(f"{order}I")
+
+    def elements(self) -> Iterator[_Element]:
+        """Elements of the top level, each checked to end inside the data."""
+        position = 0
+        while position < len(self._data):
+            element = self._header(position, implicit=self._implicit)
+            yield element
+            position = self._end(element, depth=0)
+
+    def _header(self, position: int, *, implicit: bool) -> _Element:
+        if position + 8 > len(self._data):
+            raise EncodingError(f"ends inside an element header at byte {position}")
+        group, number = self._tag.unpack_from(self._data, position)
+        tag = group << 16 | number
+        if implicit or group == ITEM >> 16:
+            return _Element(tag, b"", position + 8, self._long.unpack_from(self._data, position + 4)[0])
+        vr = bytes(self._data[position + 4 : position + 6])
+        if not (vr.isalpha() and vr.isupper()):
+            raise EncodingError(f"{_name(tag)} at byte {position} has no value representation")
+        if vr not in LONG_VRS:
+            return _Element(tag, vr, position + 8, self._short.unpack_from(self._data, position + 6)[0])
+        if position + 12 > len(self._data):
+            raise EncodingError(f"ends inside an element header at byte {position}")
+        return _Element(tag, vr, position + 12, self._long.unpack_from(self._data, position + 8)[0])
+
+    def _end(self, element: _Element, depth: int) -> int:
+        if element.length == UNDEFINED_LENGTH:
+            # PS3.5 6.2.2: a UN of undefined length is a sequence in implicit VR, whatever the transfer syntax.
+            return self._items_end(element, implicit=self._implicit or element.vr == b"UN", depth=depth + 1)
+        end = element.start + element.length
+        if end > len(self._data):
+            raise EncodingError(
+                f"{_name(element.tag)} declares {element.length} bytes, {len(self._data) - element.start} are there"
+            )
+        return end
+
+    def _items_end(self, parent: _Element, *, implicit: bool, depth: int) -> int:
+        if depth > MAXIMUM_DEPTH:
+            raise EncodingError(f"{_name(parent.tag)} is nested deeper than {MAXIMUM_DEPTH} sequences")
+        position = parent.start
+        while True:
+            item = self._header(position, implicit=implicit)
+            if item.tag == SEQUENCE_DELIMITATION:
+                return item.start
+            if item.tag != ITEM:
+                raise EncodingError(f"{_name(parent.tag)} holds {_name(item.tag)} where an item should begin")
+            if item.length != UNDEFINED_LENGTH:
+                position = self._end(item, depth)
+                continue
+            position = item.start
+            while (child := self._header(position, implicit=implicit)).tag != ITEM_DELIMITATION:
+                position = self._end(child, depth)
+            position = child.start
+
+
+def _name(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def inflate(data: Buffer, maximum_bytes: int) -> bytes:
+    """The dataset inside a deflated one (PS3.5 A.5). Raises EncodingError, also beyond maximum_bytes."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        plain = inflater.decompress(data, maximum_bytes)
+    except zlib.error as error:
+        raise EncodingError(f"is not deflated as its transfer syntax says: {error}") from None
+    if inflater.unconsumed_tail:
+        raise EncodingError(f"inflates to more than {maximum_bytes} bytes")
+    if not inflater.eof:
+        raise EncodingError("ends inside the deflated stream")
+    return plain
+
+
+def read_attributes(
+    data: Buffer, transfer_syntax_uid: str, tags: frozenset[int], maximum_bytes: int
+) -> StreamAttributes:
+    """Character attributes of the top level by tag, after a walk over the whole encoding.
+
+    data: the dataset as on the wire, without file meta information. Raises EncodingError.
+    """
+    if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+        data = inflate(data, maximum_bytes)
+    walker = _Walker(
+        data,
+        implicit=transfer_syntax_uid == ImplicitVRLittleEndian,
+        big_endian=transfer_syntax_uid == ExplicitVRBigEndian,
+    )
+    values: dict[int, str] = {}
+    has_pixel_data = False
+    for element in walker.elements():
+        if element.tag in tags and element.length != UNDEFINED_LENGTH:
+            raw = bytes(data[element.start : element.start + element.length])
+            values[element.tag] = raw.decode("ascii", "replace").strip(" \0")
+        has_pixel_data = has_pixel_data or element.tag == PIXEL_DATA
+    return StreamAttributes(values, has_pixel_data)

@@ -1,0 +1,197 @@
+"""The acceptor's side of one association on a blocking socket (PS3.8 9).
+
+pynetdicom's public PDU classes decode, negotiate and encode the association; P-DATA, where all the bytes are, is
+read here. A thread that waits for a peer sleeps in `recv`, so an idle association costs nothing.
+"""
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydicom.uid import UID
+from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+)
+from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
+
+from dicomnode.dimse import Assembler, Message, MessageError, data_item
+
+# PDU types, PS3.8 9.3.
+ASSOCIATE_RQ, P_DATA, RELEASE_RQ, ABORT = 0x01, 0x04, 0x05, 0x07
+RELEASE_RP_PDU = bytes.fromhex("06000000000400000000")
+# Result, source and reason of a rejection, PS3.8 9.3.4.
+CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)
+CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 1, 7)
+LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+# Reasons of an abort by the service provider, PS3.8 9.3.8.
+UNEXPECTED_PDU, INVALID_PARAMETER = 2, 6
+
+MAXIMUM_ASSOCIATE_BYTES = 1 << 20
+# How much is read from a peer that goes on talking after the end, PS3.8 9.1.5 (ARTIM timer).
+LINGER_S = 2.0
+LINGER_BYTES = 1 << 24
+APPLICATION_CONTEXT = UID("1.2.840.10008.3.1.1.1")
+_HEADER = struct.Struct(">BxI")
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol. reason: for the A-ABORT that ends the association."""
+
+    def __init__(self, message: str, reason: int = INVALID_PARAMETER) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class PeerGone(Exception):  # noqa: N818  nobody's error: peers come and go
+    """The connection ended, the peer aborted, or nothing came for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An accepted presentation context."""
+
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+class UpperLayer:
+    """One connection: `request`, then `accept` or `reject`, then `messages`. All raise PeerGone."""
+
+    def __init__(self, connection: socket.socket, maximum_pdu_size: int, maximum_dataset_bytes: int) -> None:
+        self._socket = connection
+        self._body = memoryview(bytearray(maximum_pdu_size))
+        self._maximum_dataset_bytes = maximum_dataset_bytes
+        self.contexts: dict[int, Context] = {}
+
+    def request(self) -> A_ASSOCIATE:
+        """Wait for the association request. Raises ProtocolError."""
+        header = self._read(_HEADER.size)
+        kind, length = _HEADER.unpack(header)
+        if kind != ASSOCIATE_RQ or length > MAXIMUM_ASSOCIATE_BYTES:
+            raise ProtocolError("does not begin with an association request", UNEXPECTED_PDU)
+        pdu = A_ASSOCIATE_RQ()
+        try:
+            pdu.decode(header + self._read(length))
+            return pdu.to_primitive()
+        except PeerGone:
+            raise
+        except Exception as error:
+            # Whatever pynetdicom raises on what a stranger sent is the stranger's fault.
+            raise ProtocolError(f"association request cannot be read: {error}") from error
+
+    def reject(self, verdict: tuple[int, int, int]) -> None:
+        """Refuse the association. verdict: result, source, reason."""
+        pdu = A_ASSOCIATE_RJ()
+        pdu.result, pdu.source, pdu.reason_diagnostic = verdict
+        self._send(pdu.encode())
+
+    def accept(self, request: A_ASSOCIATE, supported: Sequence[PresentationContext]) -> list[PresentationContext]:
+        """Negotiate and answer. Returns the contexts that were refused."""
+        roles = {
+            item.sop_class_uid: (item.scu_role, item.scp_role)
+            for item in request.user_information
+            if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.sop_class_uid is not None
+        }
+        results, role_items = negotiate_as_acceptor(
+            request.presentation_context_definition_list, list(supported), roles or None
+        )
+        answer = A_ASSOCIATE()
+        answer.application_context_name = APPLICATION_CONTEXT
+        answer.calling_ae_title = request.calling_ae_title
+        answer.called_ae_title = request.called_ae_title
+        answer.result, answer.result_source = 0, 1
+        answer.presentation_context_definition_results_list = results
+        answer.user_information = [*_about_us(len(self._body)), *role_items]
+        pdu = A_ASSOCIATE_AC()
+        pdu.from_primitive(answer)
+        self._send(pdu.encode())
+        for context in results:
+            if context.result == 0 and context.context_id is not None:
+                syntax = str(context.transfer_syntax[0])
+                self.contexts[context.context_id] = Context(str(context.abstract_syntax), syntax)
+        return [context for context in results if context.result != 0]
+
+    def messages(self) -> Iterator[Message]:
+        """DIMSE messages until the peer releases the association. Raises ProtocolError."""
+        assembler = Assembler(self._maximum_dataset_bytes)
+        while True:
+            kind, length = _HEADER.unpack(self._read(_HEADER.size))
+            if length > len(self._body):
+                raise ProtocolError(f"PDU of {length} bytes, at most {len(self._body)} were agreed")
+            body = self._body[:length]
+            self._fill(body)
+            if kind == RELEASE_RQ:
+                self._send(RELEASE_RP_PDU)
+                return
+            if kind == ABORT:
+                raise PeerGone("aborted by the peer")
+            if kind != P_DATA:
+                raise ProtocolError(f"PDU type 0x{kind:02X} inside an association", UNEXPECTED_PDU)
+            try:
+                for message in assembler.feed(body):
+                    if message.context_id not in self.contexts:
+                        raise ProtocolError(f"presentation context {message.context_id} was not accepted")
+                    yield message
+            except MessageError as error:
+                raise ProtocolError(str(error)) from None
+
+    def respond(self, context_id: int, command: bytes) -> None:
+        """Send a command set, in one write."""
+        item = data_item(context_id, command)
+        self._send(_HEADER.pack(P_DATA, len(item)) + item)
+
+    def abort(self, reason: int) -> None:
+        """Say that the association is over."""
+        self._send(_HEADER.pack(ABORT, 4) + bytes((0, 0, 2, reason)))
+
+    def close(self) -> None:
+        """Close in order: closing over unread bytes would reset the connection, and our last word with it."""
+        with self._socket, contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            self._socket.settimeout(LINGER_S)
+            drained = 0
+            while drained < LINGER_BYTES and (count := self._socket.recv_into(self._body)):
+                drained += count
+
+    def _read(self, count: int) -> bytes:
+        data = bytearray(count)
+        self._fill(memoryview(data))
+        return bytes(data)
+
+    def _fill(self, view: memoryview) -> None:
+        try:
+            while len(view):
+                count = self._socket.recv_into(view)
+                if count == 0:
+                    raise PeerGone("closed by the peer")
+                view = view[count:]
+        except TimeoutError:
+            raise PeerGone("nothing came for too long") from None
+        except OSError as error:
+            raise PeerGone(str(error)) from None
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise PeerGone(str(error)) from None
+
+
+def _about_us(
+    maximum_pdu_size: int,
+) -> list[MaximumLengthNotification | ImplementationClassUIDNotification | ImplementationVersionNameNotification]:
+    length = MaximumLengthNotification()
+    length.maximum_length_received = maximum_pdu_size
+    implementation = ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = PYNETDICOM_IMPLEMENTATION_VERSION
+    return [length, implementation, version]

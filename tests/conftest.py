@@ -1,0 +1,20 @@
+"""What every test may use: throwaway databases and the reasons to skip."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgres import postgres_server
+
+__all__ = ["postgres_server"]
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of data that is not in the repository, or a visible skip."""
+    default = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("DICOMNODE_TEST_DATA", default))
+    if not folder.is_dir():
+        pytest.skip("no test data: set DICOMNODE_TEST_DATA to its folder")
+    return folder

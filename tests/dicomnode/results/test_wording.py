@@ -1,0 +1,109 @@
+"""What a radiologist reads: outcomes in words and as a code."""
+
+import pytest
+from pydicom import Dataset
+
+from dicomnode.findings import NotAnalysed
+from dicomnode.results.identity import NOT_FOR_CLINICAL_USE
+from dicomnode.results.tracking import image_name, track
+from dicomnode.results.wording import finding_sentence, verdict
+from tests.dicomnode.results.samples import (
+    box_detection,
+    digital_header,
+    disc_detection,
+    film_header,
+    forms,
+    four_views,
+    run_over,
+)
+
+CODES = {
+    "finding": "111242",
+    "several": "111242",
+    "none": "111241",
+    "partial": "111244",
+    "failed": "111245",
+    "failed_early": "111245",
+    "film": "111242",
+    "film_none": "111241",
+}
+
+
+@pytest.mark.parametrize("form", list(CODES))
+def test_the_code_of_each_form(form: str) -> None:
+    """CID 6047 says to machines what the sentence says to people, and each form warns."""
+    outcome = verdict(forms()[form])
+    assert outcome.code.value == CODES[form]
+    assert outcome.remarks[-1] == NOT_FOR_CLINICAL_USE
+
+
+def test_sentences() -> None:
+    """Counts are right, singular and plural, and failure is no negative."""
+    samples = forms()
+    assert verdict(samples["finding"]).sentence == "1 candidate finding in 1 of 1 analysed image."
+    assert verdict(samples["several"]).sentence == "4 candidate findings in 2 of 4 analysed images."
+    assert verdict(samples["none"]).sentence == "No candidate finding in 4 analysed images."
+    assert "not a negative" in verdict(samples["failed"]).sentence
+
+
+def test_a_missing_image_makes_the_result_incomplete() -> None:
+    """Images that failed or were excluded are named with their reasons."""
+    outcome = verdict(forms()["partial"])
+    assert outcome.sentence.endswith("The result is incomplete.")
+    assert "Not analysed: right CC. Breasts with implants are not analysed." in outcome.remarks
+    assert "Not analysed: right MLO. The pixel data cannot be decoded." in outcome.remarks
+
+
+@pytest.mark.parametrize(
+    ("laterality", "view", "by_rule", "code"),
+    [("L", "CC", True, "111241"), ("R", "CC", True, "111243"), ("L", "CC", False, "111243")],
+)
+def test_an_excluded_twin_is_no_loss(laterality: str, view: str, by_rule: bool, code: str) -> None:
+    """Raw data beside its presentation twin loses nothing; another side, or a failure, does."""
+    twin = NotAnalysed(digital_header(laterality, view, 9), "Raw.", excluded_by_rule=by_rule)
+    assert verdict(run_over([(digital_header("L", "CC"), [])], [twin])).code.value == code
+
+
+def test_a_report_in_the_study_is_no_missing_image() -> None:
+    """Dose reports and presentation states are not told as left out."""
+    other = Dataset()
+    other.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.67"
+    other.SOPInstanceUID = "1.2.3.9"
+    outcome = verdict(run_over([(view, []) for view in four_views()], [NotAnalysed(other, "No image.", True)]))
+    assert outcome.code.value == "111241"
+    assert not any(remark.startswith("Not analysed") for remark in outcome.remarks)
+
+
+def test_a_failure_is_told_once() -> None:
+    """The reason of the run is not repeated for each image."""
+    study = run_over([], [NotAnalysed(view, "It broke.", False) for view in four_views()], failure="It broke.")
+    assert verdict(study).remarks == ("It broke.", NOT_FOR_CLINICAL_USE)
+
+
+def test_names_of_images() -> None:
+    """Side and view, else the numbers in the study, else the UID."""
+    assert image_name(digital_header("R", "MLO")) == "right MLO"
+    assert image_name(film_header("L", "CC")) == "left CC"
+    header = Dataset()
+    header.SOPInstanceUID = "1.2.3"
+    assert image_name(header) == "instance 1.2.3"
+    header.SeriesNumber, header.InstanceNumber = 2, 5
+    assert image_name(header) == "series 2 image 5"
+
+
+def test_a_finding_in_a_line() -> None:
+    """Where it is, what it is, how sure, how large; pixels where no spacing is known."""
+    digital = run_over([(digital_header(), [disc_detection()])])
+    film = run_over([(film_header(), [box_detection()])])
+    assert finding_sentence(track(digital)[0]) == "Finding 1 (left MLO): Mass, detection score 87 %, 4.1 mm."
+    assert finding_sentence(track(film)[0]) == "Finding 1 (left MLO): Mass, detection score 55 %, 50.5 pixels."
+
+
+def test_an_unknown_label_is_an_error() -> None:
+    """A label without a code cannot be reported, and must not be reported as something else."""
+    study = run_over([(digital_header(), [disc_detection()])])
+    bare = run_over([])
+    assert track(bare) == []
+    object.__setattr__(study, "labels", ())
+    with pytest.raises(KeyError):
+        track(study)

@@ -1,0 +1,91 @@
+"""The command line: messages instead of traces, and the right exit codes."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dicomnode.cli import app
+
+CONFIG = """
+[node]
+allow_any_calling_ae_title = true
+[database]
+url = "sqlite:///{folder}/node.db"
+[archive]
+path = "{folder}/archive"
+min_free_bytes = 0
+[[models]]
+package = "{package}"
+backend = "onnxruntime"
+[[destinations]]
+name = "pacs"
+ae_title = "PACS"
+host = "127.0.0.1"
+port = 104
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A valid configuration in a temporary folder."""
+    path = tmp_path / "node.toml"
+    path.write_text(CONFIG.format(folder=tmp_path, package="mammo-mass"))
+    return path
+
+
+def test_version_says_what_it_is_not() -> None:
+    """Not for clinical use stands beside the version."""
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert "not for clinical use" in result.output
+
+
+def test_help_says_it_too() -> None:
+    """And at the top of the help."""
+    assert "not for clinical use" in " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+
+
+def test_a_missing_file_is_a_message(tmp_path: Path) -> None:
+    """Exit code 1 and one line that names the file."""
+    result = CliRunner().invoke(app, ["check", "--config", str(tmp_path / "none.toml")])
+    assert result.exit_code == 1
+    assert "no configuration file" in result.output
+
+
+def test_an_old_schema_is_a_message(config: Path) -> None:
+    """Status on a database without tables names the command that helps."""
+    result = CliRunner().invoke(app, ["status", "--config", str(config)])
+    assert result.exit_code == 1
+    assert "dicomnode db upgrade" in result.output
+
+
+def test_upgrade_then_check_then_status(config: Path) -> None:
+    """The way of a new installation."""
+    for command, told in (
+        (["db", "upgrade"], "up to date"),
+        (["check"], "configuration is valid"),
+        (["status"], "free in the archive"),
+        (["status", "--json"], '"accepts": true'),
+    ):
+        result = CliRunner().invoke(app, [*command, "--config", str(config)])
+        assert result.exit_code == 0, result.output
+        assert told in result.output
+
+
+def test_check_names_a_package_that_is_not_there(tmp_path: Path) -> None:
+    """A model that cannot run is found before the first study."""
+    path = tmp_path / "node.toml"
+    path.write_text(CONFIG.format(folder=tmp_path, package="no-such-model"))
+    assert CliRunner().invoke(app, ["db", "upgrade", "--config", str(path)]).exit_code == 0
+    result = CliRunner().invoke(app, ["check", "--config", str(path)])
+    assert result.exit_code == 1
+    assert "no-such-model" in result.output
+
+
+def test_requeue_of_nothing_is_a_message(config: Path) -> None:
+    """A number that is not there is said; neither or both options is a usage error."""
+    CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
+    result = CliRunner().invoke(app, ["db", "requeue", "--config", str(config), "--job", "7"])
+    assert (result.exit_code, "no job 7" in result.output) == (1, True)
+    assert CliRunner().invoke(app, ["db", "requeue", "--config", str(config)]).exit_code == 2

@@ -1,0 +1,78 @@
+"""Settings from a file and the environment."""
+
+from pathlib import Path
+
+import pytest
+
+from dicomnode.config import load_settings
+from dicomnode.errors import ConfigurationError
+
+MINIMAL = """
+[node]
+allowed_calling_ae_titles = ["PACS"]
+[database]
+url = "sqlite:////tmp/node.db"
+[archive]
+path = "/tmp/archive"
+[[models]]
+package = "mammo-mass"
+[[destinations]]
+name = "pacs"
+ae_title = "PACS"
+host = "127.0.0.1"
+port = 104
+"""
+
+
+def _write(folder: Path, text: str) -> Path:
+    path = folder / "node.toml"
+    path.write_text(text)
+    return path
+
+
+def test_minimal_file_has_sensible_defaults(tmp_path: Path) -> None:
+    """What is not said has the documented default."""
+    settings = load_settings(_write(tmp_path, MINIMAL))
+    assert settings.node.ae_title == "DICOMNODE"
+    assert settings.models[0].backend == "auto"
+    assert settings.models[0].accept_digitised_film is False
+    assert settings.destinations[0].objects == ("sr", "seg")
+
+
+def test_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DICOMNODE_SECTION__SETTING wins over the file."""
+    monkeypatch.setenv("DICOMNODE_DATABASE__URL", "postgresql+psycopg://node:secret@db/node")
+    settings = load_settings(_write(tmp_path, MINIMAL))
+    assert settings.database.url == "postgresql+psycopg://node:secret@db/node"
+    assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("[archive]", "[archive]\ncolour = 1"), "archive.colour"),
+        (('"PACS"]', '"A TITLE THAT IS TOO LONG"]'), "node.allowed_calling_ae_titles"),
+        (('["PACS"]', "[]"), "allow_any_calling_ae_title"),
+        (("port = 104", "port = 70000"), "destinations.0.port"),
+        (('package = "mammo-mass"', 'package = "mammo-mass"\nbackend = "abacus"'), "models.0.backend"),
+        (("[database]", "[[database"), "not valid TOML"),
+        (('[[models]]\npackage = "mammo-mass"', ""), "models"),
+    ],
+)
+def test_wrong_setting_is_named(tmp_path: Path, change: tuple[str, str], named: str) -> None:
+    """Each mistake is one readable error that names the setting."""
+    with pytest.raises(ConfigurationError, match=named):
+        load_settings(_write(tmp_path, MINIMAL.replace(*change)))
+
+
+def test_a_destination_given_twice_is_refused(tmp_path: Path) -> None:
+    """Names are the outbox's keys, so they are unique."""
+    again = MINIMAL + MINIMAL[MINIMAL.index("[[destinations]]") :]
+    with pytest.raises(ConfigurationError, match="destination name given twice: pacs"):
+        load_settings(_write(tmp_path, again))
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    """A path that is not there is said, not traced."""
+    with pytest.raises(ConfigurationError, match="no configuration file"):
+        load_settings(tmp_path / "nowhere.toml")

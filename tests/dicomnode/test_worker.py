@@ -1,0 +1,186 @@
+"""From a claimed job to results in the outbox, once, whatever happens on the way."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from dicomnode.assembly import Stores
+from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
+from dicomnode.dispatch import Dispatcher
+from dicomnode.worker import Worker
+from engines.base import Analysed, ImageOutcome, InputImage, Refused
+from engines.errors import EngineError, InferenceError
+from storage import outbox, queue
+from tests.support.engine import FakeEngine, detection, model
+
+Receive = Callable[..., Dataset]
+REPORT = "1.2.840.10008.5.1.4.1.1.88.34"
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+SR_ONLY = DestinationSettings(name="sr-only", ae_title="SRONLY", host="127.0.0.1", port=105, objects=("sr",))
+
+
+class Bench:
+    """A study in the queue and a worker with a fake engine."""
+
+    def __init__(self, stores: Stores, engine: FakeEngine, settings: WorkerSettings, package: str = "fake") -> None:
+        self.stores = stores
+        self.worker = Worker(
+            stores.database,
+            stores.archive,
+            {"fake": model(engine)},
+            [PACS, SR_ONLY],
+            settings,
+            "worker-test",
+            on_deadline=lambda: pytest.fail("the job's deadline passed"),
+        )
+        dispatcher = Dispatcher(
+            stores.database,
+            CompletenessSettings(quiet_s=1e-9),
+            [ModelSettings(package=package)],
+            settings.max_attempts,
+        )
+        assert dispatcher.do_one_round()
+
+    def sent(self, destination: str = "pacs") -> list[Dataset]:
+        """The objects that wait for a destination, as they would be sent."""
+        with self.stores.database.transaction() as connection:
+            batch = outbox.claim_batch(connection, "test", 60, [destination])
+        if batch is None:
+            return []
+        return [dcmread(self.stores.archive.path(item.outgoing.object_key)) for item in batch.deliveries]
+
+
+def _settings(max_attempts: int = 3) -> WorkerSettings:
+    return WorkerSettings(max_attempts=max_attempts, retry_after_s=1e-9)
+
+
+def test_findings_go_to_every_destination_as_it_wants(stores: Stores, receive: Receive) -> None:
+    """A report and a segmentation per image for the one, the report alone for the other, all in the source study."""
+    receive(laterality="R")
+    receive(laterality="L")
+    bench = Bench(stores, FakeEngine(Analysed((detection(),))), _settings())
+    assert bench.worker.do_one_round()
+    assert not bench.worker.do_one_round()
+    sent = bench.sent()
+    assert sorted(item.SOPClassUID for item in sent) == sorted([REPORT, SEGMENTATION, SEGMENTATION])
+    assert {item.StudyInstanceUID for item in sent} == {"1.2.3"}
+    assert [item.SOPClassUID for item in bench.sent("sr-only")] == [REPORT]
+
+
+def test_no_finding_is_a_report(stores: Stores, receive: Receive) -> None:
+    """Silence is not a negative: a study without findings gets its report, and no segmentation."""
+    receive()
+    bench = Bench(stores, FakeEngine(Analysed(())), _settings())
+    bench.worker.do_one_round()
+    assert [item.SOPClassUID for item in bench.sent()] == [REPORT]
+
+
+def test_refused_images_are_a_report_that_says_why(stores: Stores, receive: Receive) -> None:
+    """A study of which nothing could be analysed says so, with the engine's reason."""
+    receive()
+    bench = Bench(stores, FakeEngine(Refused("The image is blank.")), _settings())
+    bench.worker.do_one_round()
+    (report,) = bench.sent()
+    assert "The image is blank." in report.to_json()
+
+
+def test_a_passing_error_is_tried_again(stores: Stores, receive: Receive) -> None:
+    """A retryable error puts the job back; the last attempt gives it up with a report."""
+    receive()
+    bench = Bench(stores, FakeEngine(error=InferenceError("out of memory")), _settings(max_attempts=2))
+    assert bench.worker.do_one_round()
+    assert bench.sent() == []
+    assert bench.worker.do_one_round()
+    (report,) = bench.sent()
+    assert "could not be processed" in report.to_json()
+    assert not bench.worker.do_one_round()
+
+
+def test_a_lasting_error_is_given_up_at_once(stores: Stores, receive: Receive) -> None:
+    """An error that will not pass is not tried again."""
+    receive()
+    bench = Bench(stores, FakeEngine(error=EngineError("wrong output")), _settings())
+    bench.worker.do_one_round()
+    assert len(bench.sent()) == 1
+
+
+def test_an_unforeseen_error_does_not_reach_the_report_with_its_text(stores: Stores, receive: Receive) -> None:
+    """The report names the kind of an unforeseen error; its text may hold a patient's data."""
+    receive()
+    bench = Bench(stores, FakeEngine(error=ValueError("Doe^Jane")), _settings(max_attempts=1))
+    bench.worker.do_one_round()
+    (report,) = bench.sent()
+    assert "ValueError" in report.to_json()
+    assert "Doe" not in report.to_json()
+
+
+def test_a_job_whose_workers_all_died_gets_its_report(stores: Stores, receive: Receive) -> None:
+    """Leases that ran out count; beyond the maximum nothing is analysed any more, and the report says so."""
+    receive()
+    engine = FakeEngine()
+    bench = Bench(stores, engine, _settings(max_attempts=2))
+    for _ in range(2):
+        with stores.database.transaction() as connection:
+            assert queue.claim(connection, "dead", lease_s=-1) is not None
+            queue.recover_expired(connection)
+    assert bench.worker.do_one_round()
+    assert engine.images_seen == 0
+    (report,) = bench.sent()
+    assert "could not be processed" in report.to_json()
+
+
+def test_a_worker_that_lost_its_lease_leaves_nothing(stores: Stores, receive: Receive) -> None:
+    """The fencing token: what a stalled worker did after a take-over is dropped, outbox rows and all."""
+    receive()
+
+    class Stalled(FakeEngine):
+        """Takes so long that another worker claims the job."""
+
+        def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
+            """Be taken over in the middle of the work."""
+            with stores.database.transaction() as connection:
+                connection.exec_driver_sql("UPDATE jobs SET lease_until = 0")
+                queue.recover_expired(connection)
+                assert queue.claim(connection, "other", lease_s=60) is not None
+            return super().analyse(images)
+
+    bench = Bench(stores, Stalled(), _settings())
+    bench.worker.do_one_round()
+    assert bench.sent() == []
+
+
+def test_a_package_that_is_not_configured_is_said(stores: Stores, receive: Receive) -> None:
+    """A job of a package that this worker does not have is given up with that reason."""
+    receive()
+    bench = Bench(stores, FakeEngine(), _settings(), package="other")
+    bench.worker.do_one_round()
+    (report,) = bench.sent()
+    assert "other is not configured" in report.to_json()
+
+
+def test_the_same_work_twice_gives_the_same_objects(stores: Stores, receive: Receive, tmp_path: Path) -> None:
+    """A worker that died before its last transaction is followed by one that writes the very same bytes."""
+    receive()
+    bench = Bench(stores, FakeEngine(Analysed((detection(),))), _settings())
+    written: list[dict[Path, bytes]] = []
+
+    def results() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in (tmp_path / "archive" / "results").rglob("*.dcm")}
+
+    def die(*_arguments: object, **_options: object) -> None:
+        written.append(results())
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queue, "complete", die)
+        with pytest.raises(KeyboardInterrupt):
+            bench.worker.do_one_round()
+    with stores.database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET lease_until = 0")
+    assert bench.worker.do_one_round()
+    assert len(written[0]) == 2
+    assert results() == written[0]
+    assert len(bench.sent()) == 2

@@ -1,0 +1,36 @@
+"""C-STORE requests without a network: what the wire would have handed to the intake."""
+
+import io
+
+from pydicom import Dataset, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+from dicomnode.intake import Incoming
+
+
+def encoded(dataset: Dataset) -> bytes:
+    """The dataset as it travels in Explicit VR Little Endian, without file meta information."""
+    buffer = io.BytesIO()
+    dcmwrite(buffer, dataset, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
+
+
+def incoming(dataset: Dataset, data: bytes | None = None) -> Incoming:
+    """The C-STORE request that carries the dataset."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", DigitalMammographyXRayImageStorageForPresentation)
+    meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID", "1.2")
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    preamble = io.BytesIO()
+    head = Dataset()
+    head.file_meta = meta
+    dcmwrite(preamble, head, enforce_file_format=True)
+    return Incoming(
+        affected_sop_class_uid=str(meta.MediaStorageSOPClassUID),
+        affected_sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
+        transfer_syntax_uid=str(ExplicitVRLittleEndian),
+        calling_ae_title="PACS",
+        preamble=preamble.getvalue(),
+        dataset=encoded(dataset) if data is None else data,
+    )

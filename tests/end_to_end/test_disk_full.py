@@ -1,0 +1,69 @@
+"""A full disk: refused with 0xA700, nothing half written, and work goes on by itself once there is room."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom.dsutils import encode
+
+from tests.support import studies
+from tests.support.destination import OUT_OF_RESOURCES, SUCCESS
+from tests.support.node import Destination, NodeConfig, NodeProcess, running_node
+from tests.support.raw_association import Answer, raw_association
+
+SIZE_BYTES = 6 * 1024 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("a small file system can be made by root only")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES}", "tmpfs", str(folder)]
+    made = subprocess.run(mount, capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"a small file system cannot be made here: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _store(node: NodeProcess, image: Dataset) -> Answer:
+    bare = Dataset()
+    bare.update(image)
+    with raw_association(node.port, CTImageStorage, ExplicitVRLittleEndian) as peer:
+        answer = peer.store(str(image.SOPInstanceUID), encode(bare, is_implicit_vr=False, is_little_endian=True) or b"")
+        peer.release()
+    return answer
+
+
+@pytest.mark.parametrize("reserve_bytes", [1024 * 1024, 0], ids=["refused before writing", "refused while writing"])
+def test_disk_full(tmp_path: Path, small_disk: Path, reserve_bytes: int) -> None:
+    """0xA700 and no orphan, whether the reserve was reached or a write failed; with room again it is Success."""
+    config = NodeConfig(
+        tmp_path / "node",
+        Destination("NOWHERE", 1),
+        quiet_s=600.0,
+        archive=small_disk / "archive",
+        other={"archive": {"min_free_bytes": reserve_bytes}},
+    )
+    images = studies.ct_slices(14)
+    with running_node(config) as node:
+        answers = [_store(node, image) for image in images]
+        taken = [image for image, answer in zip(images, answers, strict=True) if answer.status == SUCCESS]
+        refused = [image for image, answer in zip(images, answers, strict=True) if answer.status == OUT_OF_RESOURCES]
+        assert len(taken) >= 5
+        assert refused
+        assert len(taken) + len(refused) == len(images)
+        assert all(answer.comment for answer in answers if answer.status == OUT_OF_RESOURCES)
+        rows = {key for (key,) in node.rows("SELECT object_key FROM instances")}
+        assert len(rows) == len(taken)
+        assert {str(path.relative_to(config.archive_path)) for path in node.files()} == rows
+        assert not node.files("incoming")
+        subprocess.run(["mount", "-o", f"remount,size={4 * SIZE_BYTES}", str(small_disk)], check=True)
+        assert all(_store(node, image).status == SUCCESS for image in refused)

@@ -5,6 +5,7 @@ DicomnodeError
 ├── ImageError               the sender's: an instance that was stored cannot be turned into an image
 ├── RefusedInstance          the sender's: an instance that is not taken; carries the DIMSE status that says why
 ├── DeliveryFailed           the destination's or the network's: worth another try later
+├── ValidatorFailed          a validator's: it crashed, hung, or could not read what it was given
 └── DemoFailed               the demo did not get back what it expected
 
 Errors of `engines` (EngineError) and `storage` (StorageError) keep their own trees. `retryable` says whether the
@@ -40,6 +41,10 @@ class DeliveryFailed(DicomnodeError):  # noqa: N818  the reason is the destinati
     """A result could not be handed over; it stays in the outbox."""
 
     retryable = True
+
+
+class ValidatorFailed(DicomnodeError):  # noqa: N818  the validator's fault, like DeliveryFailed
+    """Somebody else's validator did not run to its end; the message says which and how it ended."""
 
 
 class DemoFailed(DicomnodeError):  # noqa: N818  says what did not come back

@@ -10,6 +10,8 @@ need() { # need COMMAND PACKAGE
 need storescu dcmtk
 need Orthanc orthanc
 need dciodvfy dicom3tools
+need java default-jre-headless
+[ -e /usr/share/java/pixelmed.jar ] || missing="$missing pixelmed-apps"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 [ -n "$missing" ] || exit 0
 

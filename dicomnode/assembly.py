@@ -13,6 +13,7 @@ from dicomnode.dispatch import Dispatcher
 from dicomnode.findings import CodedLabel
 from dicomnode.intake import Intake
 from dicomnode.receiver import Receiver
+from dicomnode.secure import client_context, server_context
 from dicomnode.selection import SelectionPolicy
 from dicomnode.sender import DicomWire, Sender
 from dicomnode.worker import Worker
@@ -50,7 +51,7 @@ def make_receiver(settings: Settings, stores: Stores) -> Receiver:
     """The acceptor, not yet listening."""
     modalities = frozenset(modality for model in settings.models for modality in model.modalities)
     intake = Intake(stores.database, stores.archive, settings.node.maximum_instance_bytes, modalities)
-    return Receiver(settings.node, intake)
+    return Receiver(settings.node, intake, server_context(settings.tls))
 
 
 def make_dispatcher(settings: Settings, stores: Stores) -> Dispatcher:
@@ -65,7 +66,7 @@ def make_sender(settings: Settings, stores: Stores) -> Sender:
         stores.archive,
         settings.destinations,
         settings.sender,
-        DicomWire(settings.node.ae_title),
+        DicomWire(settings.node.ae_title, client_context(settings.tls)),
         process_name("sender"),
     )
 

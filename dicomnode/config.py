@@ -1,5 +1,6 @@
 """All settings: one TOML file, overridden by environment variables such as DICOMNODE_DATABASE__URL."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -37,15 +38,34 @@ class NodeSettings(_Section):
     port: Port = 11112
     allowed_calling_ae_titles: tuple[AeTitle, ...] = ()
     allow_any_calling_ae_title: bool = False
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     maximum_associations: Annotated[int, Field(ge=1)] = 50
+    maximum_associations_per_peer: Annotated[int, Field(ge=1)] = 20
     maximum_pdu_size: Annotated[int, Field(ge=4096)] = 131072
     network_timeout_s: Seconds = 60.0
+    maximum_message_s: Seconds = 1800.0
     maximum_instance_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
 
     @model_validator(mode="after")
     def _somebody_may_send(self) -> Self:
         if not self.allowed_calling_ae_titles and not self.allow_any_calling_ae_title:
             msg = "name the senders in allowed_calling_ae_titles, or set allow_any_calling_ae_title = true"
+            raise ValueError(msg)
+        return self
+
+
+class TlsSettings(_Section):
+    """`[tls]`: with a certificate the node's port speaks TLS alone; authorities: who vouches for peers, both ways."""
+
+    certificate: Path | None = None
+    private_key: Path | None = None
+    authorities: Path | None = None
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key_and_judges(self) -> Self:
+        given = [self.certificate, self.private_key, self.authorities]
+        if any(given) and not all(given):
+            msg = "certificate, private_key and authorities belong together: peers prove who they are, both ways"
             raise ValueError(msg)
         return self
 
@@ -124,6 +144,7 @@ class DestinationSettings(_Section):
     calling_ae_title: AeTitle | None = None
     objects: Annotated[tuple[Literal["sr", "seg"], ...], Field(min_length=1)] = ("sr", "seg")
     connect_timeout_s: Seconds = 10.0
+    tls: bool = False
 
 
 class Settings(BaseSettings):
@@ -134,6 +155,7 @@ class Settings(BaseSettings):
     )
 
     node: NodeSettings
+    tls: TlsSettings = TlsSettings()
     database: DatabaseSettings
     archive: ArchiveSettings
     completeness: CompletenessSettings = CompletenessSettings()
@@ -154,6 +176,14 @@ class Settings(BaseSettings):
             if twice:
                 msg = f"{what} given twice: {', '.join(twice)}"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _tls_has_a_certificate(self) -> Self:
+        secured = [destination.name for destination in self.destinations if destination.tls]
+        if secured and self.tls.certificate is None:
+            msg = f"destination {secured[0]} wants tls, and [tls] names no certificate"
+            raise ValueError(msg)
         return self
 
 

@@ -5,8 +5,9 @@ time than receiving a CT slice.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 # Tags of the command set, PS3.7 E.1.
 AFFECTED_SOP_CLASS_UID = 0x00000002
@@ -43,24 +44,50 @@ class Command:
     has_dataset: bool
 
 
+class Sink(Protocol):
+    """Takes a dataset as it comes, so that none is ever held in memory."""
+
+    def write(self, fragment: memoryview) -> None:
+        """Take the next bytes; the buffer is used again afterwards. Raises nothing: a fault is told at the end."""
+        ...
+
+    def abandon(self) -> None:
+        """The rest will not come."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A whole message. dataset: as on the wire, None where the command says that there is none."""
+    """A whole message. dataset: where its bytes, as on the wire, went; None where the command says there are none."""
 
     context_id: int
     command: Command
-    dataset: bytearray | None
+    dataset: Sink | None
 
 
 class Assembler:
-    """Puts the fragments of one association together, several to a PDU or one over many."""
+    """Puts the fragments of one association together, several to a PDU or one over many.
 
-    def __init__(self, maximum_dataset_bytes: int) -> None:
-        self._maximum_dataset_bytes = maximum_dataset_bytes
+    open_sink: gives the place for the dataset that follows a command; it gets the context ID and the command.
+    """
+
+    def __init__(self, open_sink: Callable[[int, Command], Sink]) -> None:
+        self._open_sink = open_sink
         self._encoded = bytearray()
-        self._dataset = bytearray()
+        self._dataset: Sink | None = None
         self._command: Command | None = None
         self._context_id = -1
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether nothing of a next message has come yet."""
+        return not self._encoded and self._command is None
+
+    def abandon(self) -> None:
+        """No more will come: let go of a dataset that is not whole."""
+        if self._dataset is not None:
+            self._dataset.abandon()
+            self._dataset = None
 
     def feed(self, body: memoryview) -> Iterator[Message]:
         """Messages that are complete with this P-DATA body. Raises MessageError."""
@@ -91,16 +118,16 @@ class Assembler:
             if is_last:
                 self._command = parse_command(bytes(self._encoded))
                 self._encoded = bytearray()
+                if self._command.has_dataset:
+                    self._dataset = self._open_sink(context_id, self._command)
         else:
-            if self._command is None:
+            if self._dataset is None:
                 raise MessageError("a dataset without a command")
-            self._dataset += fragment
-            if len(self._dataset) > self._maximum_dataset_bytes:
-                raise MessageError(f"a dataset of more than {self._maximum_dataset_bytes} bytes")
+            self._dataset.write(fragment)
         if not is_last or self._command is None or (is_command and self._command.has_dataset):
             return None
-        message = Message(context_id, self._command, None if is_command else self._dataset)
-        self._dataset, self._command = bytearray(), None
+        message = Message(context_id, self._command, self._dataset)
+        self._dataset, self._command = None, None
         return message
 
 

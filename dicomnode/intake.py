@@ -1,9 +1,10 @@
 """One instance from the wire into the archive and the database; Success is earned only after both.
 
-Order: look at the encoding → room in the archive → file durable → row durable. Knows no association, so that any
-receiver can use it, and a test needs no network.
+Order: room in the archive → bytes into a file as they come → look at the encoding → file durable → row durable. Knows
+no association, so that any receiver can use it, and a test needs no network.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dicomnode import stream
@@ -11,7 +12,9 @@ from dicomnode.errors import RefusedInstance
 from storage.archive import Archive
 from storage.database import Database
 from storage.errors import InvalidUid, OutOfSpace
-from storage.studies import Instance, Recorded, record_instance
+from storage.incoming import IncomingFile
+from storage.recorder import InstanceRecorder
+from storage.studies import Instance, Recorded
 
 # DIMSE statuses of C-STORE, PS3.4 table B.2-1 and PS3.7 C.
 SUCCESS = 0x0000
@@ -37,14 +40,13 @@ _REQUIRED = {
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A C-STORE request. preamble: preamble, prefix and file meta information; dataset: as it came on the wire."""
+    """A C-STORE request. preamble: preamble, prefix and file meta information for the file that its dataset becomes."""
 
     affected_sop_class_uid: str
     affected_sop_instance_uid: str
     transfer_syntax_uid: str
     calling_ae_title: str
     preamble: bytes
-    dataset: stream.Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +67,22 @@ class Intake:
     def __init__(
         self, database: Database, archive: Archive, maximum_instance_bytes: int, modalities: frozenset[str]
     ) -> None:
-        self._database = database
+        self._recorder = InstanceRecorder(database)
         self._archive = archive
         self._maximum_bytes = maximum_instance_bytes
         self._modalities = modalities
 
-    def take(self, incoming: Incoming) -> Taken:
-        """Store one instance durably. Raises RefusedInstance with the status for the peer, or StorageError."""
-        if len(incoming.dataset) > self._maximum_bytes:
-            raise RefusedInstance(
-                OUT_OF_RESOURCES, f"instance of {len(incoming.dataset)} bytes, limit {self._maximum_bytes}"
-            )
-        values = self._attributes(incoming)
+    def begin(self, incoming: Incoming) -> "Arrival":
+        """Make a place for one instance; raises nothing, a fault is told by `finish`."""
+        return Arrival(incoming, self._archive, self._maximum_bytes, self._keep)
+
+    def _keep(self, incoming: Incoming, file: IncomingFile) -> Taken:
+        """Store a whole file durably. Raises RefusedInstance, StorageError."""
+        values = _attributes(incoming, file.content(), self._maximum_bytes)
         try:
-            stored = self._archive.store_instance(
-                values[STUDY_INSTANCE_UID],
-                values[SOP_INSTANCE_UID],
-                [incoming.preamble, incoming.dataset],
-                digest_from=1,
-            )
+            stored = self._archive.keep(file, values[STUDY_INSTANCE_UID], values[SOP_INSTANCE_UID])
         except InvalidUid as error:
             raise RefusedInstance(CANNOT_UNDERSTAND, str(error)) from None
-        except OutOfSpace as error:
-            raise RefusedInstance(OUT_OF_RESOURCES, str(error)) from None
         instance = Instance(
             study_instance_uid=values[STUDY_INSTANCE_UID],
             series_instance_uid=values[SERIES_INSTANCE_UID],
@@ -100,29 +95,89 @@ class Intake:
             sha256=stored.sha256,
             calling_ae_title=incoming.calling_ae_title,
         )
-        with self._database.transaction() as connection:
-            recorded = record_instance(connection, instance, reopens=instance.modality in self._modalities)
+        recorded = self._recorder.record(instance, reopens=instance.modality in self._modalities)
         if recorded is Recorded.CONFLICT:
             self._archive.remove(stored.object_key)
             raise RefusedInstance(OTHER_BYTES_UNDER_KNOWN_UID, "SOP Instance UID is here already with other content")
         return Taken(instance, recorded)
 
-    def _attributes(self, incoming: Incoming) -> dict[int, str]:
+
+class Arrival:
+    """One instance while its bytes come: they go to a file at once, and after a fault nowhere.
+
+    A sender sends the whole dataset before it listens to an answer, so what cannot be kept is read to its end.
+    """
+
+    def __init__(
+        self,
+        incoming: Incoming,
+        archive: Archive,
+        maximum_bytes: int,
+        keep: Callable[[Incoming, IncomingFile], Taken],
+    ) -> None:
+        self._incoming = incoming
+        self._maximum_bytes = maximum_bytes
+        self._keep = keep
+        self._dataset_bytes = 0
+        self._file: IncomingFile | None = None
+        self._fault: Exception | None = None
         try:
-            read = stream.read_attributes(
-                incoming.dataset, incoming.transfer_syntax_uid, _TAGS, self._maximum_bytes
-            ).values
-        except stream.EncodingError as error:
-            raise RefusedInstance(CANNOT_UNDERSTAND, f"dataset {error}") from None
-        missing = [name for tag, name in _REQUIRED.items() if not read.get(tag)]
-        if missing:
-            raise RefusedInstance(CANNOT_UNDERSTAND, f"no {missing[0]}")
-        for tag, affected in (
-            (SOP_CLASS_UID, incoming.affected_sop_class_uid),
-            (SOP_INSTANCE_UID, incoming.affected_sop_instance_uid),
-        ):
-            if read[tag] != affected:
-                raise RefusedInstance(
-                    DATASET_DOES_NOT_MATCH_SOP_CLASS, f"{_REQUIRED[tag]} differs from the C-STORE request"
-                )
-        return read
+            self._file = archive.receive()
+            self._file.write(incoming.preamble, counts=False)
+        except Exception as error:  # noqa: BLE001  told by `finish`
+            self._fail(error)
+
+    def write(self, fragment: memoryview) -> None:
+        """Take the next bytes of the dataset."""
+        if self._file is None:
+            return
+        self._dataset_bytes += len(fragment)
+        try:
+            if self._dataset_bytes > self._maximum_bytes:
+                raise RefusedInstance(OUT_OF_RESOURCES, f"instance of more than the limit {self._maximum_bytes} bytes")  # noqa: TRY301  one way for all faults
+            self._file.write(fragment)
+        except Exception as error:  # noqa: BLE001  told by `finish`
+            self._fail(error)
+
+    def finish(self) -> Taken:
+        """Store what has come. Raises RefusedInstance with the status for the peer, or StorageError."""
+        try:
+            if self._fault is not None:
+                raise self._fault
+            if self._file is None:
+                raise RuntimeError("an arrival can be finished once")
+            return self._keep(self._incoming, self._file)
+        except OutOfSpace as error:
+            raise RefusedInstance(OUT_OF_RESOURCES, str(error)) from None
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Leave nothing behind of what is not stored."""
+        if self._file is not None:
+            self._file.discard()
+            self._file = None
+
+    def _fail(self, error: Exception) -> None:
+        self._fault = error
+        self.abandon()
+
+
+def _attributes(incoming: Incoming, dataset: stream.Buffer, maximum_bytes: int) -> dict[int, str]:
+    """The attributes that an instance is filed by. Raises RefusedInstance."""
+    try:
+        read = stream.read_attributes(dataset, incoming.transfer_syntax_uid, _TAGS, maximum_bytes).values
+    except stream.EncodingError as error:
+        raise RefusedInstance(CANNOT_UNDERSTAND, f"dataset {error}") from None
+    missing = [name for tag, name in _REQUIRED.items() if not read.get(tag)]
+    if missing:
+        raise RefusedInstance(CANNOT_UNDERSTAND, f"no {missing[0]}")
+    for tag, affected in (
+        (SOP_CLASS_UID, incoming.affected_sop_class_uid),
+        (SOP_INSTANCE_UID, incoming.affected_sop_instance_uid),
+    ):
+        if read[tag] != affected:
+            raise RefusedInstance(
+                DATASET_DOES_NOT_MATCH_SOP_CLASS, f"{_REQUIRED[tag]} differs from the C-STORE request"
+            )
+    return read

@@ -6,7 +6,10 @@ ours, such as a database that is away, is answered 0xA700 so that the sender kee
 
 import contextlib
 import socket
+import ssl
 import threading
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from pydicom.uid import UID
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
@@ -16,9 +19,9 @@ from dicomnode import dimse, upper_layer
 from dicomnode.config import NodeSettings
 from dicomnode.contexts import accepted_contexts
 from dicomnode.errors import RefusedInstance
-from dicomnode.intake import OUT_OF_RESOURCES, SUCCESS, Incoming, Intake, Taken
+from dicomnode.intake import OUT_OF_RESOURCES, SUCCESS, Arrival, Incoming, Intake, Taken
 from dicomnode.logs import Stopwatch, bound, get_logger
-from dicomnode.upper_layer import Context, PeerGone, ProtocolError, UpperLayer
+from dicomnode.upper_layer import Context, Patience, PeerGone, ProtocolError, UpperLayer
 from storage.studies import Recorded
 
 log = get_logger(__name__)
@@ -28,16 +31,38 @@ PREAMBLE = bytes(128) + b"DICM"
 BACKLOG = 128
 
 
-class Receiver:
-    """Listens on one address until closed. `port` is the one that the system gave when 0 was asked for."""
+class _NoPlace:
+    """Takes a dataset that no operation of ours asked for, and forgets it."""
 
-    def __init__(self, settings: NodeSettings, intake: Intake) -> None:
+    def write(self, fragment: memoryview) -> None:
+        """Nothing is kept."""
+
+    def abandon(self) -> None:
+        """Nothing was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """The other end of an open connection. ae_title: "" until it has asked for an association."""
+
+    thread: threading.Thread
+    ae_title: str
+
+
+class Receiver:
+    """Listens on one address until closed. `port` is the one that the system gave when 0 was asked for.
+
+    tls: the context of a server that speaks nothing but TLS; None for plain connections.
+    """
+
+    def __init__(self, settings: NodeSettings, intake: Intake, tls: ssl.SSLContext | None = None) -> None:
         self._settings = settings
         self._intake = intake
+        self._tls = tls
         self._supported = accepted_contexts()
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
-        self._open: dict[socket.socket, threading.Thread] = {}
+        self._open: dict[socket.socket, _Peer] = {}
 
     @property
     def port(self) -> int:
@@ -50,7 +75,13 @@ class Receiver:
         """Listen, and answer in background threads. Raises OSError when the address cannot be had."""
         self._listener = socket.create_server((self._settings.host, self._settings.port), backlog=BACKLOG)
         threading.Thread(target=self._accept, args=(self._listener,), name="acceptor", daemon=True).start()
-        log.info("listening", host=self._settings.host, port=self.port, ae_title=self._settings.ae_title)
+        log.info(
+            "listening",
+            host=self._settings.host,
+            port=self.port,
+            ae_title=self._settings.ae_title,
+            tls=self._tls is not None,
+        )
 
     def close(self) -> None:
         """Stop listening and cut the open associations; an instance that is being stored is stored and answered."""
@@ -61,8 +92,8 @@ class Receiver:
             still_open = dict(self._open)
         for connection in still_open:
             _cut(connection, socket.SHUT_RD)
-        for thread in still_open.values():
-            thread.join()
+        for peer in still_open.values():
+            peer.thread.join()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -70,19 +101,30 @@ class Receiver:
                 connection, address = listener.accept()
             except OSError:
                 return  # closed
+            if not self._is_allowed_host(address[0]):
+                log.warning("connection refused", host=address[0], reason="the address is not in allowed_networks")
+                connection.close()
+                continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(self._settings.network_timeout_s)
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
             thread = threading.Thread(
                 target=self._converse, args=(connection, f"{address[0]}:{address[1]}"), name="association", daemon=True
             )
             with self._lock:
-                self._open[connection] = thread
+                self._open[connection] = _Peer(thread, "")
             thread.start()
 
+    def _is_allowed_host(self, host: str) -> bool:
+        networks = self._settings.allowed_networks
+        return not networks or any(ip_address(host) in network for network in networks)
+
     def _converse(self, connection: socket.socket, address: str) -> None:
-        upper = UpperLayer(connection, self._settings.maximum_pdu_size, self._settings.maximum_instance_bytes)
+        patience = Patience(self._settings.network_timeout_s, self._settings.maximum_message_s)
+        upper = UpperLayer(connection, self._settings.maximum_pdu_size, patience)
         try:
-            self._associate(upper, address)
+            upper.secure()
+            self._associate(upper, connection, address)
         except PeerGone as gone:
             log.info("association ended", association=address, reason=str(gone))
         except ProtocolError as error:
@@ -96,11 +138,11 @@ class Receiver:
             with self._lock:
                 del self._open[connection]
 
-    def _associate(self, upper: UpperLayer, address: str) -> None:
+    def _associate(self, upper: UpperLayer, connection: socket.socket, address: str) -> None:
         request = upper.request()
-        association = f"{request.calling_ae_title.strip()}@{address}"
-        with bound(association=association):
-            verdict, reason = self._verdict(request)
+        calling = request.calling_ae_title.strip()
+        with bound(association=f"{calling}@{address}"):
+            verdict, reason = self._verdict(request, connection)
             if verdict is not None:
                 log.warning("association refused", called_ae_title=request.called_ae_title.strip(), reason=reason)
                 upper.reject(verdict)
@@ -112,12 +154,19 @@ class Receiver:
                     transfer_syntax_uids=[str(uid) for uid in context.transfer_syntax],
                     reason="unknown SOP class, or no transfer syntax that decodes here",
                 )
-            for message in upper.messages():
-                answer = self._answer(message, upper.contexts[message.context_id], request.calling_ae_title.strip())
-                if answer is not None:
-                    upper.respond(message.context_id, answer)
 
-    def _verdict(self, request: A_ASSOCIATE) -> tuple[tuple[int, int, int] | None, str]:
+            def open_sink(context_id: int, command: dimse.Command) -> dimse.Sink:
+                if command.field != dimse.C_STORE_RQ:
+                    return _NoPlace()
+                return self._intake.begin(_incoming(command, upper.contexts[context_id], calling))
+
+            with contextlib.closing(upper.messages(open_sink)) as messages:
+                for message in messages:
+                    answer = self._answer(message)
+                    if answer is not None:
+                        upper.respond(message.context_id, answer)
+
+    def _verdict(self, request: A_ASSOCIATE, connection: socket.socket) -> tuple[tuple[int, int, int] | None, str]:
         calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
         settings = self._settings
         if called != settings.ae_title:
@@ -125,41 +174,46 @@ class Receiver:
         if not settings.allow_any_calling_ae_title and calling not in settings.allowed_calling_ae_titles:
             return upper_layer.CALLING_AE_TITLE_NOT_RECOGNIZED, "calling AE title is not on the list"
         with self._lock:
+            self._open[connection] = replace(self._open[connection], ae_title=calling)
             too_many = len(self._open) > settings.maximum_associations
+            of_this_peer = sum(peer.ae_title == calling for peer in self._open.values())
         if too_many:
             return upper_layer.LOCAL_LIMIT_EXCEEDED, f"more than {settings.maximum_associations} associations"
+        if of_this_peer > settings.maximum_associations_per_peer:
+            reason = f"more than {settings.maximum_associations_per_peer} associations of one peer"
+            return upper_layer.LOCAL_LIMIT_EXCEEDED, reason
         return None, ""
 
-    def _answer(self, message: dimse.Message, context: Context, calling_ae_title: str) -> bytes | None:
+    def _answer(self, message: dimse.Message) -> bytes | None:
         command = message.command
         if command.field == dimse.C_CANCEL_RQ:
             return None  # has no response, and there is nothing here to cancel
         if command.field == dimse.C_ECHO_RQ:
             log.info("echo")
             return dimse.encode_response(command, SUCCESS)
-        if command.field != dimse.C_STORE_RQ or message.dataset is None:
+        if not isinstance(message.dataset, Arrival):
             log.warning("operation not offered", command_field=f"0x{command.field:04X}")
             return dimse.encode_response(command, UNRECOGNIZED_OPERATION)
         with bound(sop_instance_uid=command.sop_instance_uid):
-            return dimse.encode_response(command, *self._store(message.dataset, command, context, calling_ae_title))
-
-    def _store(
-        self, dataset: bytearray, command: dimse.Command, context: Context, calling_ae_title: str
-    ) -> tuple[int, str]:
-        watch = Stopwatch()
-        try:
-            taken = self._intake.take(_incoming(dataset, command, context, calling_ae_title))
-        except RefusedInstance as refused:
-            log.warning("refused", status=f"0x{refused.status:04X}", reason=str(refused), duration_ms=watch.ms())
-            return refused.status, str(refused)
-        except Exception:
-            log.exception("not stored", status=f"0x{OUT_OF_RESOURCES:04X}", duration_ms=watch.ms())
-            return OUT_OF_RESOURCES, "the node cannot store now, try again later"
-        _log_taken(taken, watch)
-        return SUCCESS, ""
+            return dimse.encode_response(command, *_store(message.dataset))
 
 
-def _incoming(dataset: bytearray, command: dimse.Command, context: Context, calling_ae_title: str) -> Incoming:
+def _store(arrival: Arrival) -> tuple[int, str]:
+    """Status and comment for the peer."""
+    watch = Stopwatch()
+    try:
+        taken = arrival.finish()
+    except RefusedInstance as refused:
+        log.warning("refused", status=f"0x{refused.status:04X}", reason=str(refused), duration_ms=watch.ms())
+        return refused.status, str(refused)
+    except Exception:
+        log.exception("not stored", status=f"0x{OUT_OF_RESOURCES:04X}", duration_ms=watch.ms())
+        return OUT_OF_RESOURCES, "the node cannot store now, try again later"
+    _log_taken(taken, watch)
+    return SUCCESS, ""
+
+
+def _incoming(command: dimse.Command, context: Context, calling_ae_title: str) -> Incoming:
     meta = create_file_meta(
         sop_class_uid=UID(command.sop_class_uid),
         sop_instance_uid=UID(command.sop_instance_uid),
@@ -172,13 +226,13 @@ def _incoming(dataset: bytearray, command: dimse.Command, context: Context, call
         transfer_syntax_uid=context.transfer_syntax_uid,
         calling_ae_title=calling_ae_title,
         preamble=PREAMBLE + encode_file_meta(meta),
-        dataset=memoryview(dataset),
     )
 
 
 def _cut(connection: socket.socket, how: int) -> None:
+    # Not an SSLSocket's own shutdown, after which the answer to an instance would leave in the clear.
     with contextlib.suppress(OSError):
-        connection.shutdown(how)
+        socket.socket.shutdown(connection, how)
 
 
 def _log_taken(taken: Taken, watch: Stopwatch) -> None:

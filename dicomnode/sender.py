@@ -5,6 +5,7 @@ destination twice, byte for byte the same under the same UID, which an archive t
 """
 
 import random
+import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -38,10 +39,11 @@ class Wire(Protocol):
 
 
 class DicomWire:
-    """C-STORE by pynetdicom."""
+    """C-STORE by pynetdicom. tls: for destinations that want it."""
 
-    def __init__(self, ae_title: str) -> None:
+    def __init__(self, ae_title: str, tls: ssl.SSLContext | None = None) -> None:
         self._ae_title = ae_title
+        self._tls = tls
 
     def send(self, destination: DestinationSettings, files: Sequence[tuple[str, Path]]) -> list[int | None]:
         """See Wire."""
@@ -54,6 +56,7 @@ class DicomWire:
             contexts=offered_contexts({sop_class_uid for sop_class_uid, _ in files}),
             ae_title=destination.ae_title,
             evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)],
+            tls_args=(self._tls, destination.host) if destination.tls and self._tls else None,
         )
         if not association.is_established:
             why = "refused the association" if association.is_rejected else "cannot be reached"

@@ -6,8 +6,10 @@ read here. A thread that waits for a peer sleeps in `recv`, so an idle associati
 
 import contextlib
 import socket
+import ssl
 import struct
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom.uid import UID
@@ -22,7 +24,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 
-from dicomnode.dimse import Assembler, Message, MessageError, data_item
+from dicomnode.dimse import Assembler, Command, Message, MessageError, Sink, data_item
 
 # PDU types, PS3.8 9.3.
 ASSOCIATE_RQ, P_DATA, RELEASE_RQ, ABORT = 0x01, 0x04, 0x05, 0x07
@@ -35,9 +37,10 @@ LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 UNEXPECTED_PDU, INVALID_PARAMETER = 2, 6
 
 MAXIMUM_ASSOCIATE_BYTES = 1 << 20
-# How much is read from a peer that goes on talking after the end, PS3.8 9.1.5 (ARTIM timer).
+# How long and how much is read from a peer that goes on talking after the end, PS3.8 9.1.5 (ARTIM timer).
 LINGER_S = 2.0
 LINGER_BYTES = 1 << 24
+SHORTEST_WAIT_S = 0.001  # a timeout of 0 would mean not to wait at all, which is another kind of socket
 APPLICATION_CONTEXT = UID("1.2.840.10008.3.1.1.1")
 _HEADER = struct.Struct(">BxI")
 
@@ -62,14 +65,31 @@ class Context:
     transfer_syntax_uid: str
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a peer may take. silence_s: without a byte, and for a PDU once begun; message_s: for a message."""
+
+    silence_s: float
+    message_s: float
+
+
 class UpperLayer:
     """One connection: `request`, then `accept` or `reject`, then `messages`. All raise PeerGone."""
 
-    def __init__(self, connection: socket.socket, maximum_pdu_size: int, maximum_dataset_bytes: int) -> None:
+    def __init__(self, connection: socket.socket, maximum_pdu_size: int, patience: Patience) -> None:
         self._socket = connection
         self._body = memoryview(bytearray(maximum_pdu_size))
-        self._maximum_dataset_bytes = maximum_dataset_bytes
+        self._patience = patience
         self.contexts: dict[int, Context] = {}
+        connection.settimeout(patience.silence_s)
+
+    def secure(self) -> None:
+        """Shake hands where the connection is one of TLS."""
+        if isinstance(self._socket, ssl.SSLSocket):
+            try:
+                self._socket.do_handshake()
+            except OSError as error:
+                raise PeerGone(f"no TLS: {error}") from None
 
     def request(self) -> A_ASSOCIATE:
         """Wait for the association request. Raises ProtocolError."""
@@ -119,9 +139,34 @@ class UpperLayer:
                 self.contexts[context.context_id] = Context(str(context.abstract_syntax), syntax)
         return [context for context in results if context.result != 0]
 
-    def messages(self) -> Iterator[Message]:
-        """DIMSE messages until the peer releases the association. Raises ProtocolError."""
-        assembler = Assembler(self._maximum_dataset_bytes)
+    def messages(self, open_sink: Callable[[int, Command], Sink]) -> Generator[Message]:
+        """DIMSE messages until the peer releases the association. Raises ProtocolError.
+
+        open_sink: gives the place for the dataset that follows a command.
+        """
+
+        def checked(context_id: int, command: Command) -> Sink:
+            self._check_context(context_id)
+            return open_sink(context_id, command)
+
+        assembler = Assembler(checked)
+        try:
+            for body in self._bodies(assembler):
+                for message in assembler.feed(body):
+                    self._check_context(message.context_id)
+                    yield message
+        except MessageError as error:
+            raise ProtocolError(str(error)) from None
+        finally:
+            assembler.abandon()
+
+    def _check_context(self, context_id: int) -> None:
+        if context_id not in self.contexts:
+            raise ProtocolError(f"presentation context {context_id} was not accepted")
+
+    def _bodies(self, assembler: Assembler) -> Iterator[memoryview]:
+        """P-DATA bodies, each valid until the next is asked for. Raises ProtocolError."""
+        began: float | None = None
         while True:
             kind, length = _HEADER.unpack(self._read(_HEADER.size))
             if length > len(self._body):
@@ -135,13 +180,11 @@ class UpperLayer:
                 raise PeerGone("aborted by the peer")
             if kind != P_DATA:
                 raise ProtocolError(f"PDU type 0x{kind:02X} inside an association", UNEXPECTED_PDU)
-            try:
-                for message in assembler.feed(body):
-                    if message.context_id not in self.contexts:
-                        raise ProtocolError(f"presentation context {message.context_id} was not accepted")
-                    yield message
-            except MessageError as error:
-                raise ProtocolError(str(error)) from None
+            yield body
+            now = time.monotonic()
+            began = None if assembler.is_between_messages else now if began is None else began
+            if began is not None and now - began > self._patience.message_s:
+                raise ProtocolError(f"a message that takes more than {self._patience.message_s:g} s")
 
     def respond(self, context_id: int, command: bytes) -> None:
         """Send a command set, in one write."""
@@ -155,10 +198,15 @@ class UpperLayer:
     def close(self) -> None:
         """Close in order: closing over unread bytes would reset the connection, and our last word with it."""
         with self._socket, contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-            self._socket.settimeout(LINGER_S)
+            # Not an SSLSocket's own shutdown, after which what comes could not be read.
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)
+            deadline = time.monotonic() + LINGER_S
             drained = 0
-            while drained < LINGER_BYTES and (count := self._socket.recv_into(self._body)):
+            while drained < LINGER_BYTES and (left := deadline - time.monotonic()) > 0:
+                self._socket.settimeout(left)
+                count = self._socket.recv_into(self._body)
+                if count == 0:
+                    return
                 drained += count
 
     def _read(self, count: int) -> bytes:
@@ -167,12 +215,20 @@ class UpperLayer:
         return bytes(data)
 
     def _fill(self, view: memoryview) -> None:
+        """Fill the buffer. Who drips bytes may take no longer than who sends none."""
+        deadline = None
         try:
             while len(view):
                 count = self._socket.recv_into(view)
                 if count == 0:
                     raise PeerGone("closed by the peer")
                 view = view[count:]
+                if len(view):
+                    now = time.monotonic()
+                    deadline = deadline or now + self._patience.silence_s
+                    self._socket.settimeout(max(deadline - now, SHORTEST_WAIT_S))
+            if deadline is not None:
+                self._socket.settimeout(self._patience.silence_s)
         except TimeoutError:
             raise PeerGone("nothing came for too long") from None
         except OSError as error:

@@ -2,29 +2,26 @@
 
 Rules:
 - A file appears under its key whole or not at all: it is written under incoming/, made durable, and then renamed.
-- When `store_…` returns, file and name survive a power failure: file fsync, rename, fsync of the folders.
+- When `keep` or `store_result` returns, file and name survive a power failure: fsync, rename, fsync of the folders.
 - A key ends with a piece of the content's digest, so other bytes never take the place of what is there.
 - A temporary file is locked while its writer lives, so sweeping never takes one from another process.
 - Patients' data is for this user only: folders 0700, files 0600.
 """
 
-import errno
-import fcntl
 import hashlib
 import os
 import re
-import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from storage.errors import ArchiveFull, ArchiveUnavailable, InvalidObjectKey, InvalidUid
+from storage.errors import ArchiveFull, InvalidObjectKey, InvalidUid
+from storage.incoming import IncomingFile, remove_abandoned
+from storage.translate_os import translated_os
 
 DEFAULT_MIN_FREE_BYTES = 512 * 1024 * 1024
-ROOM_CHECK_BYTES = 16 * 1024 * 1024  # how much may be written before the free space is looked at again
 DURABLE_FOLDERS_LIMIT = 10_000  # folders that we remember; forgetting them costs an fsync each
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # PS3.5 9.1, but lenient about empty components, which real senders write. The first digit keeps "." and ".." out.
 UID_PATTERN = re.compile(r"[0-9][0-9.]{0,63}")
@@ -49,7 +46,7 @@ class Archive:
         self._min_free_bytes = min_free_bytes
         self._incoming = root / "incoming"
         self._durable_folders: set[Path] = set()  # adding and testing are atomic; a folder too few costs an fsync
-        with _translated(f"preparing {root}"):
+        with translated_os(f"preparing {root}"):
             missing = [folder for folder in (root, *root.parents) if not folder.exists()]
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in missing:
@@ -61,7 +58,7 @@ class Archive:
 
     def free_bytes(self) -> int:
         """Bytes that this user may still write to the archive's file system. Raises ArchiveUnavailable."""
-        with _translated("looking for free space"):
+        with translated_os("looking for free space"):
             disk = os.statvfs(self._root)
         return disk.f_bavail * disk.f_frsize
 
@@ -69,20 +66,33 @@ class Archive:
         """Whether a file of this size would leave the reserve untouched. Raises ArchiveUnavailable."""
         return self.free_bytes() - size_bytes >= self._min_free_bytes
 
-    def store_instance(
+    def receive(self) -> IncomingFile:
+        """A file that is written as its bytes come, then kept or discarded. Raises ArchiveFull, ArchiveUnavailable."""
+        return IncomingFile(self._incoming, self._require_room)
+
+    def keep(
         self,
+        incoming: IncomingFile,
         study_instance_uid: str,
         sop_instance_uid: str,
-        parts: Iterable[bytes | memoryview],
-        digest_from: int = 0,
+        area: Literal["studies", "results"] = "studies",
     ) -> StoredFile:
-        """Store a received instance durably under studies/.
+        """Store a received file durably; afterwards it is the archive's.
 
-        parts: the file's bytes in order. digest_from: index of the first part that the digest covers; what comes
-        before it (preamble and file meta information, PS3.10 7.1) may differ between senders of the same instance.
-        Raises InvalidUid, ArchiveFull, ArchiveUnavailable, and what `parts` raises; then nothing is left behind.
+        What its digest does not cover (preamble and file meta information, PS3.10 7.1) may differ between senders of
+        the same instance. Raises InvalidUid, ArchiveFull, ArchiveUnavailable; then it is still to be discarded.
         """
-        return self._store("studies", study_instance_uid, sop_instance_uid, parts, digest_from)
+        _check_uids(study_instance_uid, sop_instance_uid)
+        incoming.sync()
+        shard = hashlib.sha256(study_instance_uid.encode()).hexdigest()[:2]  # keeps folders short
+        key = f"{area}/{shard}/{study_instance_uid}/{sop_instance_uid}-{incoming.sha256[:16]}.dcm"
+        target = self.path(key)
+        with translated_os(f"storing {sop_instance_uid}"):
+            self._make_folders(target.parent)
+            incoming.path.rename(target)
+            _fsync_folder(target.parent)
+        incoming.discard()
+        return StoredFile(object_key=key, size_bytes=incoming.size_bytes, sha256=incoming.sha256)
 
     def store_result(
         self,
@@ -90,8 +100,19 @@ class Archive:
         sop_instance_uid: str,
         parts: Iterable[bytes | memoryview],
     ) -> StoredFile:
-        """Store an object of ours durably under results/; the same bytes again change nothing. Raises as above."""
-        return self._store("results", study_instance_uid, sop_instance_uid, parts, 0)
+        """Store an object of ours durably under results/; the same bytes again change nothing.
+
+        parts: the file's bytes in order. Raises InvalidUid, ArchiveFull, ArchiveUnavailable, and what `parts` raises;
+        then nothing is left behind.
+        """
+        _check_uids(study_instance_uid, sop_instance_uid)
+        incoming = self.receive()
+        try:
+            for part in parts:
+                incoming.write(part)
+            return self.keep(incoming, study_instance_uid, sop_instance_uid, "results")
+        finally:
+            incoming.discard()
 
     def path(self, object_key: str) -> Path:
         """Where the object lies, whether it exists or not. Raises InvalidObjectKey."""
@@ -102,7 +123,7 @@ class Archive:
     def remove(self, object_key: str) -> None:
         """Remove an object durably; one that is not there is no error. Raises InvalidObjectKey, ArchiveUnavailable."""
         path = self.path(object_key)
-        with _translated(f"removing {object_key}"):
+        with translated_os(f"removing {object_key}"):
             try:
                 path.unlink()
             except FileNotFoundError:
@@ -112,64 +133,14 @@ class Archive:
     def sweep_incoming(self) -> int:
         """Remove what killed writers left behind; the number of files. Raises ArchiveUnavailable."""
         swept = 0
-        with _translated("sweeping incoming"):
+        with translated_os("sweeping incoming"):
             for path in self._incoming.iterdir():
-                swept += _remove_abandoned(path)
+                swept += remove_abandoned(path)
         return swept
 
-    def _store(
-        self,
-        area: str,
-        study_instance_uid: str,
-        sop_instance_uid: str,
-        parts: Iterable[bytes | memoryview],
-        digest_from: int,
-    ) -> StoredFile:
-        for uid in (study_instance_uid, sop_instance_uid):
-            if UID_PATTERN.fullmatch(uid) is None:
-                raise InvalidUid(f"{uid!r:.80} is not a UID: 1 to 64 digits and dots, a digit first")
-        with self._temporary_file() as (temporary, descriptor):
-            size_bytes, sha256 = self._write(descriptor, parts, digest_from)
-            with _translated(f"storing {sop_instance_uid}"):
-                os.fsync(descriptor)
-                shard = hashlib.sha256(study_instance_uid.encode()).hexdigest()[:2]  # keeps folders short
-                key = f"{area}/{shard}/{study_instance_uid}/{sop_instance_uid}-{sha256[:16]}.dcm"
-                target = self.path(key)
-                self._make_folders(target.parent)
-                temporary.rename(target)
-                _fsync_folder(target.parent)
-        return StoredFile(object_key=key, size_bytes=size_bytes, sha256=sha256)
-
-    def _write(self, descriptor: int, parts: Iterable[bytes | memoryview], digest_from: int) -> tuple[int, str]:
-        """Write all parts; their size together, and the digest of those that count."""
-        digest = hashlib.sha256()
-        size_bytes = 0
-        check_at = 0
-        for index, part in enumerate(parts):
-            if index >= digest_from:
-                digest.update(part)
-            if size_bytes + len(part) > check_at:
-                if not self.has_room(len(part)):
-                    raise ArchiveFull(f"less than {self._min_free_bytes} bytes would be left free in the archive")
-                check_at = size_bytes + len(part) + ROOM_CHECK_BYTES
-            with _translated("writing to incoming"):
-                _write_all(descriptor, part)
-            size_bytes += len(part)
-        return size_bytes, digest.hexdigest()
-
-    @contextmanager
-    def _temporary_file(self) -> Iterator[tuple[Path, int]]:
-        """A locked file under incoming/ that is gone after the block unless it was renamed."""
-        path = self._incoming / f"{uuid.uuid4().hex}.part"
-        with _translated("opening a file in incoming"):
-            descriptor = _create_locked(path)
-        try:
-            yield path, descriptor
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)
+    def _require_room(self, size_bytes: int) -> None:
+        if not self.has_room(size_bytes):
+            raise ArchiveFull(f"less than {self._min_free_bytes} bytes would be left free in the archive")
 
     def _make_folders(self, folder: Path) -> None:
         """Make a study's folder and the one above it, and make their names durable.
@@ -188,44 +159,10 @@ class Archive:
         self._durable_folders.add(folder)
 
 
-def _create_locked(path: Path) -> int:
-    """Create a file and lock it; again, if a sweep came between the two and took it."""
-    while True:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink > 0:
-                return descriptor
-        except BaseException:
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _remove_abandoned(path: Path) -> bool:
-    """Remove a temporary file unless its writer lives."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:  # its writer was just through
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink == 0:
-            return False
-        path.unlink()
-    except (BlockingIOError, FileNotFoundError):  # its writer lives, or has just renamed it
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _write_all(descriptor: int, part: bytes | memoryview) -> None:
-    """Write a part whole; write(2) may take less than it was given."""
-    rest = memoryview(part).cast("B")
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+def _check_uids(*uids: str) -> None:
+    for uid in uids:
+        if UID_PATTERN.fullmatch(uid) is None:
+            raise InvalidUid(f"{uid!r:.80} is not a UID: 1 to 64 digits and dots, a digit first")
 
 
 def _fsync_folder(folder: Path) -> None:
@@ -235,14 +172,3 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _translated(doing: str) -> Iterator[None]:
-    """Turn the operating system's errors into ours."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise ArchiveFull(f"{doing}: {os.strerror(error.errno or 0)}") from error
-        raise ArchiveUnavailable(f"{doing}: {error.strerror}") from error

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import dcmtk
 from tests.support.postgres import postgres_server
 
 __all__ = ["postgres_server"]
@@ -18,3 +19,10 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no test data: set DICOMNODE_TEST_DATA to its folder")
     return folder
+
+
+@pytest.fixture
+def needs_dcmtk() -> None:
+    """Skip, saying why, where DCMTK is not installed."""
+    if reason := dcmtk.missing():
+        pytest.skip(reason)

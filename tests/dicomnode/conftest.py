@@ -12,7 +12,7 @@ from dicomnode.assembly import Stores
 from dicomnode.intake import Intake
 from storage.archive import Archive
 from storage.database import Database
-from tests.support.requests import incoming
+from tests.support.requests import take
 from tests.support.studies import mammogram
 
 
@@ -50,7 +50,7 @@ def receive(intake: Intake) -> Callable[..., Dataset]:
     def put(study_instance_uid: str = "1.2.3", *, modality: str = "MG", laterality: str = "R") -> Dataset:
         dataset = mammogram(study_instance_uid, f"{study_instance_uid}.1", laterality)
         dataset.Modality = modality
-        intake.take(incoming(dataset))
+        take(intake, dataset)
         return dataset
 
     return put

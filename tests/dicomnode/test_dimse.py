@@ -23,8 +23,20 @@ def _value(flags: int, fragment: bytes, context_id: int = 1) -> bytes:
     return struct.pack(">IBB", len(fragment) + 2, context_id, flags) + fragment
 
 
-def _feed(*bodies: bytes, limit: int = 1000) -> list[Message]:
-    assembler = Assembler(limit)
+class Kept(bytearray):
+    """A sink that keeps everything."""
+
+    def write(self, fragment: memoryview) -> None:
+        """Keep it."""
+        self.extend(fragment)
+
+    def abandon(self) -> None:
+        """Forget it."""
+        self.clear()
+
+
+def _feed(*bodies: bytes) -> list[Message]:
+    assembler = Assembler(lambda _context_id, _command: Kept())
     return [message for body in bodies for message in assembler.feed(memoryview(body))]
 
 
@@ -48,7 +60,7 @@ def test_however_a_message_is_cut_it_comes_out_whole(
     values += [_value(0, part) for part in dataset_parts[:-1]] + [_value(LAST, dataset_parts[-1])]
     values *= 2
     messages = _feed(b"".join(values)) if one_body else _feed(*values)
-    assert [bytes(message.dataset or b"") for message in messages] == [dataset, dataset]
+    assert [message.dataset for message in messages] == [Kept(dataset), Kept(dataset)]
     assert messages[0].command.sop_instance_uid == "1.2.3"
     assert messages[0].command.message_id == 7
 
@@ -59,7 +71,6 @@ def test_however_a_message_is_cut_it_comes_out_whole(
         ([_value(LAST, b"x")], "dataset without a command"),
         ([_value(COMMAND | LAST, REQUEST), _value(COMMAND | LAST, REQUEST)], "command where a dataset"),
         ([_value(COMMAND, REQUEST[:9]), _value(COMMAND | LAST, REQUEST[9:], context_id=3)], "mixed"),
-        ([_value(COMMAND | LAST, REQUEST), _value(0, b"x" * 1001)], "more than 1000 bytes"),
         ([_value(COMMAND | LAST, REQUEST)[:-1]], "longer than its P-DATA"),
         ([b"\0\0\0"], "ends inside"),
         ([_value(COMMAND | LAST, REQUEST[:-1])], "ends inside a value"),
@@ -102,3 +113,15 @@ def test_a_message_without_dataset_is_complete_with_its_command() -> None:
     (message,) = _feed(_value(COMMAND | LAST, echo))
     assert message.dataset is None
     assert not message.command.has_dataset
+
+
+def test_what_is_not_whole_is_abandoned() -> None:
+    """A sink whose dataset breaks off is told, and only then is the assembler between messages again."""
+    kept = Kept()
+    assembler = Assembler(lambda _context_id, _command: kept)
+    assert assembler.is_between_messages
+    assert not list(assembler.feed(memoryview(_value(COMMAND | LAST, REQUEST) + _value(0, b"half"))))
+    assert kept == b"half"
+    assert not assembler.is_between_messages
+    assembler.abandon()
+    assert not kept

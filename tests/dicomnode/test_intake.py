@@ -10,7 +10,7 @@ from dicomnode.errors import RefusedInstance
 from dicomnode.intake import Intake
 from storage.archive import Archive
 from storage.studies import Recorded, find_instance, instances_of
-from tests.support.requests import encoded, incoming
+from tests.support.requests import encoded, incoming, take
 from tests.support.studies import mammogram
 
 
@@ -20,14 +20,14 @@ def _files(tmp_path: Path) -> list[Path]:
 
 def _refusal(intake: Intake, dataset: Dataset, data: bytes | None = None) -> RefusedInstance:
     with pytest.raises(RefusedInstance) as caught:
-        intake.take(incoming(dataset, data))
+        take(intake, dataset, data)
     return caught.value
 
 
 def test_what_was_sent_is_on_disk_and_in_the_database(stores: Stores, intake: Intake) -> None:
     """The stored file is a DICOM file with the very dataset, and its row names it."""
     dataset = mammogram("1.2.3", "1.2.3.1", "R")
-    taken = intake.take(incoming(dataset))
+    taken = take(intake, dataset)
     assert taken.recorded is Recorded.NEW
     with stores.database.transaction() as connection:
         row = find_instance(connection, dataset.SOPInstanceUID)
@@ -40,15 +40,15 @@ def test_what_was_sent_is_on_disk_and_in_the_database(stores: Stores, intake: In
 def test_the_same_bytes_again_are_no_second_instance(intake: Intake, tmp_path: Path) -> None:
     """A resend is answered with success and stores nothing more."""
     dataset = mammogram("1.2.3", "1.2.3.1", "R")
-    intake.take(incoming(dataset))
-    assert intake.take(incoming(dataset)).recorded is Recorded.SAME
+    take(intake, dataset)
+    assert take(intake, dataset).recorded is Recorded.SAME
     assert len(_files(tmp_path)) == 1
 
 
 def test_other_bytes_under_a_known_uid_are_refused(stores: Stores, intake: Intake, tmp_path: Path) -> None:
     """The first instance stays as it was, the second leaves nothing."""
     dataset = mammogram("1.2.3", "1.2.3.1", "R")
-    first = intake.take(incoming(dataset)).instance
+    first = take(intake, dataset).instance
     dataset.ImageLaterality = "L"
     refused = _refusal(intake, dataset)
     assert refused.status == 0xC111
@@ -119,3 +119,26 @@ def test_an_instance_beyond_the_limit_is_refused(stores: Stores) -> None:
     )
     assert refused.status == 0xA700
     assert "limit 1000" in str(refused)
+
+
+def test_a_sender_that_breaks_off_leaves_nothing(intake: Intake, tmp_path: Path) -> None:
+    """Half an instance is a file under incoming/ while it comes, and gone when the rest does not."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    arrival = intake.begin(incoming(dataset))
+    arrival.write(memoryview(encoded(dataset))[:500])
+    assert len(_files(tmp_path)) == 1
+    arrival.abandon()
+    assert not _files(tmp_path)
+
+
+def test_after_a_fault_the_rest_is_read_and_dropped(stores: Stores, tmp_path: Path) -> None:
+    """A sender that goes on after the limit takes no room, and hears of it at the end."""
+    arrival = Intake(stores.database, stores.archive, 1000, frozenset({"MG"})).begin(
+        incoming(mammogram("1.2.3", "1.2.3.1", "R"))
+    )
+    for _ in range(50):
+        arrival.write(memoryview(bytes(100)))
+        assert sum(path.stat().st_size for path in _files(tmp_path)) < 2000
+    with pytest.raises(RefusedInstance, match="limit 1000"):
+        arrival.finish()
+    assert not _files(tmp_path)

@@ -2,22 +2,33 @@
 
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import structlog
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 
+from dicomnode import upper_layer
 from dicomnode.assembly import Stores
 from dicomnode.config import NodeSettings
 from dicomnode.errors import RefusedInstance
 from dicomnode.intake import Incoming, Intake, Taken
 from dicomnode.receiver import Receiver
+from storage.incoming import IncomingFile
 from storage.studies import find_instance
-from tests.support.raw_association import NotAccepted, data_pdus, element, raw_association
+from tests.support.raw_association import (
+    NotAccepted,
+    RawAssociation,
+    data_pdus,
+    element,
+    raw_association,
+    store_request,
+)
 from tests.support.requests import encoded
 from tests.support.studies import mammogram
 from tests.support.waiting import wait_until
@@ -30,14 +41,15 @@ ONLY_PACS = NodeSettings(host="127.0.0.1", port=0, allowed_calling_ae_titles=("P
 
 
 class BrokenIntake(Intake):
-    """An intake whose answer is given: a refusal, or a fault of ours."""
+    """An intake that fails at the end: with a refusal, or with a fault of ours."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, stores: Stores, error: Exception) -> None:
+        super().__init__(stores.database, stores.archive, 50_000_000, frozenset({"MG"}))
         self._error = error
 
-    def take(self, incoming: Incoming) -> Taken:
+    def _keep(self, incoming: Incoming, file: IncomingFile) -> Taken:
         """Raise what was given."""
-        del incoming
+        del incoming, file
         raise self._error
 
 
@@ -96,18 +108,18 @@ def test_anybody_may_send_when_told_so(intake: Intake) -> None:
         assert association.is_established
 
 
-def test_a_refusal_carries_its_reason() -> None:
+def test_a_refusal_carries_its_reason(stores: Stores) -> None:
     """Status and Error Comment reach the peer, the comment within 64 characters."""
-    with _listening(BrokenIntake(RefusedInstance(0xC000, "no Study Instance UID " + "x" * 80))) as port:
+    with _listening(BrokenIntake(stores, RefusedInstance(0xC000, "no Study Instance UID " + "x" * 80))) as port:
         answer = _store(port, mammogram("1.2.3", "1.2.3.1"))
     assert answer.Status == 0xC000
     assert answer.ErrorComment.startswith("no Study Instance UID")
     assert len(answer.ErrorComment) == 64
 
 
-def test_a_fault_of_ours_asks_the_sender_to_try_later() -> None:
+def test_a_fault_of_ours_asks_the_sender_to_try_later(stores: Stores) -> None:
     """An unforeseen error is 0xA700, and the association lives on."""
-    with _listening(BrokenIntake(RuntimeError("database is away"))) as port, _association(port) as association:
+    with _listening(BrokenIntake(stores, RuntimeError("database is away"))) as port, _association(port) as association:
         answer = association.send_c_store(mammogram("1.2.3", "1.2.3.1"))
         assert answer.Status == 0xA700
         assert "database" not in answer.ErrorComment
@@ -193,3 +205,59 @@ def test_closing_ends_idle_associations(intake: Intake) -> None:
     with _association(receiver.port) as association:
         assert association.is_established
         receiver.close()
+
+
+def test_one_peer_cannot_take_all_places(intake: Intake) -> None:
+    """Beyond its own limit a peer is refused for now, and another is still let in."""
+    settings = NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True, maximum_associations_per_peer=1)
+    with _listening(intake, settings) as port, _association(port), _association(port) as again:
+        assert again.is_rejected
+        with _association(port, "OTHER") as other:
+            assert other.is_established
+
+
+@pytest.mark.parametrize(("networks", "answered"), [(["10.0.0.0/8"], False), (["10.0.0.0/8", "127.0.0.0/8"], True)])
+def test_only_the_listed_networks_are_heard(intake: Intake, networks: list[str], *, answered: bool) -> None:
+    """A connection from elsewhere is closed before anything is read from it."""
+    settings = NodeSettings.model_validate(
+        {"host": "127.0.0.1", "port": 0, "allow_any_calling_ae_title": True, "allowed_networks": networks}
+    )
+    with _listening(intake, settings) as port, _association(port) as association:
+        assert association.is_established is answered
+
+
+@pytest.mark.parametrize(
+    ("limits", "size", "told"),
+    [
+        ({"network_timeout_s": 0.4}, 1, "nothing came for too long"),
+        ({"maximum_message_s": 0.4}, 70, "more than 0.4 s"),
+    ],
+)
+def test_a_sender_that_drips_is_let_go(
+    stores: Stores, intake: Intake, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], size: int, told: str
+) -> None:
+    """One byte, or one small PDU, every tenth of a second holds no place for ever, and leaves nothing behind."""
+    monkeypatch.setattr(upper_layer, "LINGER_S", 0.2)
+    settings = NodeSettings.model_validate(
+        {"host": "127.0.0.1", "port": 0, "allow_any_calling_ae_title": True, **limits}
+    )
+    dataset = mammogram("1.2.3", "1.2.3.1")
+    with structlog.testing.capture_logs() as lines, _listening(intake, settings) as port:
+        with raw_association(port, MAMMOGRAM, ExplicitVRLittleEndian) as raw:
+            whole = data_pdus(1, store_request(MAMMOGRAM, dataset.SOPInstanceUID), encoded(dataset), 64)
+            assert _drip(raw, whole, size) < 5
+        wait_until(lambda: told in str(lines), "the log says why")
+    assert stores.archive.sweep_incoming() == 0
+    assert not list(stores.archive.path("studies/00/1/1-0123456789abcdef.dcm").parents[3].glob("incoming/*"))
+
+
+def _drip(raw: RawAssociation, data: bytes, size: int) -> float:
+    """Send so many bytes every tenth of a second until the other end is gone; after how many seconds."""
+    started = time.monotonic()
+    for at in range(0, len(data), size):
+        try:
+            raw.send_only(data[at : at + size])
+        except OSError:
+            break
+        time.sleep(0.1)
+    return time.monotonic() - started

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import dcmtk, orthanc, studies
+from tests.support import orthanc, studies
 from tests.support.destination import ControlledArchive
 
 
@@ -27,13 +27,6 @@ def archive() -> Iterator[ControlledArchive]:
     controlled = ControlledArchive()
     with controlled.listening():
         yield controlled
-
-
-@pytest.fixture
-def needs_dcmtk() -> None:
-    """Skip, saying why, where DCMTK is not installed."""
-    if reason := dcmtk.missing():
-        pytest.skip(reason)
 
 
 @pytest.fixture

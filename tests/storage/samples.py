@@ -1,11 +1,13 @@
 """Rows to start from, each valid and each with its own UIDs."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 
 from sqlalchemy import Table, update
 
 from storage import queue
+from storage.archive import Archive, StoredFile
 from storage.database import Connection, Database
 from storage.lifecycle import StudyState
 from storage.outbox import OutgoingObject, add_deliveries
@@ -35,6 +37,19 @@ def instance(number: int = 1, study: str = STUDY, content: bytes = b"") -> Insta
         sha256=sha256,
         calling_ae_title="PACS",
     )
+
+
+def store_instance(
+    archive: Archive, study: str, sop: str, parts: Iterable[bytes | memoryview], digest_from: int = 0
+) -> StoredFile:
+    """Receive a file in parts and keep it; the digest covers those from number `digest_from` on."""
+    incoming = archive.receive()
+    try:
+        for index, part in enumerate(parts):
+            incoming.write(part, counts=index >= digest_from)
+        return archive.keep(incoming, study, sop)
+    finally:
+        incoming.discard()
 
 
 def scout(number: int, study: str = STUDY) -> Instance:

@@ -10,6 +10,7 @@ import pytest
 
 from storage.archive import Archive, StoredFile
 from storage.errors import ArchiveFull, InvalidObjectKey, InvalidUid
+from tests.storage.samples import store_instance
 
 STUDY = "1.2.840.1"
 UID = "1.2.840.1.7"
@@ -28,7 +29,7 @@ def files(root: Path) -> list[Path]:
 
 def test_an_instance_is_found_under_its_key(archive: Archive, tmp_path: Path) -> None:
     """The file holds all parts in order; the digest leaves out those before `digest_from`."""
-    stored = archive.store_instance(STUDY, UID, [b"meta", b"data", memoryview(b"set")], digest_from=1)
+    stored = store_instance(archive, STUDY, UID, [b"meta", b"data", memoryview(b"set")], digest_from=1)
     sha256 = hashlib.sha256(b"dataset").hexdigest()
     shard = hashlib.sha256(STUDY.encode()).hexdigest()[:2]
     assert stored == StoredFile(f"studies/{shard}/{STUDY}/{UID}-{sha256[:16]}.dcm", 11, sha256)
@@ -41,14 +42,14 @@ def test_results_have_a_place_of_their_own(archive: Archive) -> None:
     first = archive.store_result(STUDY, UID, [b"report"])
     assert first.object_key.startswith("results/")
     assert archive.store_result(STUDY, UID, [b"report"]) == first
-    assert archive.store_instance(STUDY, UID, [b"report"]).object_key != first.object_key
+    assert store_instance(archive, STUDY, UID, [b"report"]).object_key != first.object_key
 
 
 def test_the_same_bytes_have_the_same_key_and_other_bytes_another(archive: Archive) -> None:
     """Nothing that was stored is ever replaced by something else."""
-    first = archive.store_instance(STUDY, UID, [b"meta A", b"dataset"], digest_from=1)
-    again = archive.store_instance(STUDY, UID, [b"meta B", b"dataset"], digest_from=1)
-    other = archive.store_instance(STUDY, UID, [b"meta A", b"DATASET"], digest_from=1)
+    first = store_instance(archive, STUDY, UID, [b"meta A", b"dataset"], digest_from=1)
+    again = store_instance(archive, STUDY, UID, [b"meta B", b"dataset"], digest_from=1)
+    other = store_instance(archive, STUDY, UID, [b"meta A", b"DATASET"], digest_from=1)
     assert again.object_key == first.object_key
     assert other.object_key != first.object_key
     assert archive.path(first.object_key).read_bytes().endswith(b"dataset")
@@ -59,7 +60,7 @@ def test_patients_data_is_for_this_user_only(archive: Archive, tmp_path: Path) -
     """Folders 0700 and files 0600, whatever the umask is, from the root down."""
     before = os.umask(0)
     try:
-        archive.store_instance(STUDY, UID, [b"x"])
+        store_instance(archive, STUDY, UID, [b"x"])
         Archive(tmp_path / "other" / "archive")
     finally:
         os.umask(before)
@@ -98,16 +99,16 @@ def test_a_hostile_uid_never_becomes_a_path(archive: Archive, tmp_path: Path, ui
     before = sorted(tmp_path.rglob("*"))
     for study, sop in ((uid, UID), (STUDY, uid)):
         with pytest.raises(InvalidUid):
-            archive.store_instance(study, sop, parts())
+            store_instance(archive, study, sop, [b"x"])
         with pytest.raises(InvalidUid):
-            archive.store_result(study, sop, [b"x"])
+            archive.store_result(study, sop, parts())
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("uid", ["1", "0", "1" * 64, "1.2.840..5", "2.25.0.", "1.02.3"])
 def test_uids_that_real_senders_write_are_taken(archive: Archive, uid: str) -> None:
     """Also those that the standard would not have: refusing an image helps nobody."""
-    stored = archive.store_instance(uid, uid, [b"x"])
+    stored = store_instance(archive, uid, uid, [b"x"])
     assert archive.path(stored.object_key).read_bytes() == b"x"
 
 
@@ -133,7 +134,7 @@ def test_only_keys_of_the_archive_name_a_file(archive: Archive, key: str) -> Non
 
 def test_removing_removes_and_may_be_repeated(archive: Archive) -> None:
     """The object is gone, others stay, and a second removal is no error."""
-    one, two = (archive.store_instance(STUDY, UID, [content]) for content in (b"1", b"2"))
+    one, two = (store_instance(archive, STUDY, UID, [content]) for content in (b"1", b"2"))
     archive.remove(one.object_key)
     archive.remove(one.object_key)
     assert not archive.path(one.object_key).exists()
@@ -146,7 +147,7 @@ def test_below_the_reserve_nothing_is_taken(tmp_path: Path) -> None:
     archive = Archive(tmp_path / "archive", min_free_bytes=disk.f_bavail * disk.f_frsize + 2**40)
     assert not archive.has_room(0)
     with pytest.raises(ArchiveFull, match="left free"):
-        archive.store_instance(STUDY, UID, [b"x"])
+        store_instance(archive, STUDY, UID, [b"x"])
     assert files(tmp_path / "archive") == []
 
 
@@ -161,7 +162,7 @@ def test_room_is_what_is_free_less_the_reserve(tmp_path: Path) -> None:
 
 def test_a_file_that_grows_into_the_reserve_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The room is looked at again while a large instance comes in."""
-    monkeypatch.setattr("storage.archive.ROOM_CHECK_BYTES", 1000)
+    monkeypatch.setattr("storage.incoming.ROOM_CHECK_BYTES", 1000)
     archive = Archive(tmp_path / "archive", min_free_bytes=0)
     rooms = iter([True, True, False])
     monkeypatch.setattr(Archive, "has_room", lambda *_: next(rooms))
@@ -173,12 +174,12 @@ def test_a_file_that_grows_into_the_reserve_is_given_up(tmp_path: Path, monkeypa
             yield b"x" * 500
 
     with pytest.raises(ArchiveFull):
-        archive.store_instance(STUDY, UID, parts())
+        store_instance(archive, STUDY, UID, parts())
     assert len(sent) < 10
     assert files(tmp_path / "archive") == []
 
 
 def test_an_archive_is_opened_again_with_what_is_in_it(archive: Archive, tmp_path: Path) -> None:
     """A second start finds the objects of the first."""
-    stored = archive.store_instance(STUDY, UID, [b"x"])
+    stored = store_instance(archive, STUDY, UID, [b"x"])
     assert Archive(tmp_path / "archive").path(stored.object_key).read_bytes() == b"x"

@@ -13,6 +13,7 @@ import pytest
 
 from storage.archive import Archive
 from storage.errors import ArchiveFull, ArchiveUnavailable
+from tests.storage.samples import store_instance
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = "1.2.840.1"
@@ -49,12 +50,12 @@ def files(root: Path) -> list[Path]:
 def test_a_full_disk_is_reported_and_leaves_nothing(small_disk: Path) -> None:
     """On a real file system: what does not fit is refused without a trace, and there is room again afterwards."""
     archive = Archive(small_disk / "archive", min_free_bytes=0)
-    kept = archive.store_instance(STUDY, UID, [b"k" * 300_000])
+    kept = store_instance(archive, STUDY, UID, [b"k" * 300_000])
     # has_room sees the free space when the first part comes; the rest of the parts then fills the disk.
     with pytest.raises(ArchiveFull, match="No space left"):
-        archive.store_instance(STUDY, f"{UID}.1", [b"x" * 100_000] * 20)
+        store_instance(archive, STUDY, f"{UID}.1", [b"x" * 100_000] * 20)
     assert files(small_disk) == [archive.path(kept.object_key)]
-    again = archive.store_instance(STUDY, f"{UID}.2", [b"y" * 300_000])
+    again = store_instance(archive, STUDY, f"{UID}.2", [b"y" * 300_000])
     assert archive.path(again.object_key).read_bytes() == b"y" * 300_000
 
 
@@ -63,7 +64,7 @@ def test_a_full_disk_stops_a_new_archive(small_disk: Path) -> None:
     (small_disk / "filler").write_bytes(b"f" * 1024 * 1024)
 
     def start_and_store() -> None:
-        Archive(small_disk / "archive", min_free_bytes=0).store_instance(STUDY, UID, [b"x"])
+        store_instance(Archive(small_disk / "archive", min_free_bytes=0), STUDY, UID, [b"x"])
 
     with pytest.raises(ArchiveFull):
         start_and_store()
@@ -83,10 +84,10 @@ def test_whatever_call_fails_nothing_is_left(
     with monkeypatch.context() as patched:
         patched.setattr(os, call, fail)
         with pytest.raises(expected) as caught:
-            archive.store_instance(STUDY, UID, [b"x"])
+            store_instance(archive, STUDY, UID, [b"x"])
     assert caught.value.retryable
     assert files(tmp_path / "archive") == []
-    assert archive.store_instance(STUDY, UID, [b"x"]).size_bytes == 1
+    assert store_instance(archive, STUDY, UID, [b"x"]).size_bytes == 1
 
 
 def test_a_sender_that_breaks_off_leaves_nothing(archive: Archive, tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_sender_that_breaks_off_leaves_nothing(archive: Archive, tmp_path: Pat
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        archive.store_instance(STUDY, UID, parts())
+        store_instance(archive, STUDY, UID, parts())
     assert files(tmp_path / "archive") == []
 
 
@@ -105,7 +106,7 @@ def test_short_writes_are_continued(archive: Archive, monkeypatch: pytest.Monkey
     """write(2) may take less than it is given."""
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:7])))
-    stored = archive.store_instance(STUDY, UID, [b"0123456789" * 5, b"abc"])
+    stored = store_instance(archive, STUDY, UID, [b"0123456789" * 5, b"abc"])
     assert stored.size_bytes == 53
     assert archive.path(stored.object_key).read_bytes() == b"0123456789" * 5 + b"abc"
 
@@ -132,12 +133,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 def test_the_name_is_made_durable_after_the_content(archive: Archive, calls: list[tuple[str, str]]) -> None:
     """File, new folders and their parents, rename, folder; in the second file of a study only what it needs."""
-    stored = archive.store_instance(STUDY, UID, [b"x"])
+    stored = store_instance(archive, STUDY, UID, [b"x"])
     shard = Path(stored.object_key).parts[1]
     new_folders = [("fsync", shard), ("fsync", "studies")]
     assert calls == [("fsync", "file"), *new_folders, ("rename", STUDY), ("fsync", STUDY)]
     calls.clear()
-    archive.store_instance(STUDY, f"{UID}.1", [b"x"])
+    store_instance(archive, STUDY, f"{UID}.1", [b"x"])
     assert calls == [("fsync", "file"), ("rename", STUDY), ("fsync", STUDY)]
 
 
@@ -145,12 +146,12 @@ def test_a_folder_of_another_process_is_synced_too(
     archive: Archive, tmp_path: Path, calls: list[tuple[str, str]]
 ) -> None:
     """That a folder is there does not say that its name is on the disk yet."""
-    archive.store_instance(STUDY, UID, [b"x"])
+    store_instance(archive, STUDY, UID, [b"x"])
     first = list(calls)
     calls.clear()
     second_process = Archive(tmp_path / "archive", min_free_bytes=0)
     calls.clear()
-    second_process.store_instance(STUDY, f"{UID}.1", [b"x"])
+    store_instance(second_process, STUDY, f"{UID}.1", [b"x"])
     assert calls == first
 
 
@@ -158,7 +159,7 @@ def test_a_new_archive_and_a_removal_are_durable(tmp_path: Path, calls: list[tup
     """The archive's own folders are synced into their parents, and a removed name stays removed."""
     archive = Archive(tmp_path / "new" / "archive", min_free_bytes=0)
     assert calls == [("fsync", "new"), ("fsync", tmp_path.name), ("fsync", "archive")]
-    stored = archive.store_instance(STUDY, UID, [b"x"])
+    stored = store_instance(archive, STUDY, UID, [b"x"])
     calls.clear()
     archive.remove(stored.object_key)
     assert calls == [("fsync", STUDY)]
@@ -174,13 +175,17 @@ def parts():
     print("writing", flush=True)
     sys.stdin.read()
 
-Archive(Path(sys.argv[1]), min_free_bytes=0).store_instance("1.2", "1.3", parts())
+archive = Archive(Path(sys.argv[1]), min_free_bytes=0)
+incoming = archive.receive()
+for part in parts():
+    incoming.write(part)
+archive.keep(incoming, "1.2", "1.3")
 """
 
 
 def test_only_what_a_killed_writer_left_is_swept(archive: Archive, tmp_path: Path) -> None:
     """A file of a living writer stays; after kill -9 it goes, and finished objects stay."""
-    kept = archive.store_instance(STUDY, UID, [b"x"])
+    kept = store_instance(archive, STUDY, UID, [b"x"])
     writer = subprocess.Popen(
         [sys.executable, "-c", STALLED_WRITER, str(tmp_path / "archive")],
         cwd=ROOT,
@@ -206,7 +211,7 @@ def test_sweeping_beside_busy_writers_loses_nothing(archive: Archive, tmp_path: 
 
     def store(thread: int) -> list[Path]:
         return [
-            archive.path(archive.store_instance(STUDY, f"1.{thread}.{number}", [b"x" * number]).object_key)
+            archive.path(store_instance(archive, STUDY, f"1.{thread}.{number}", [b"x" * number]).object_key)
             for number in range(1, 30)
         ]
 

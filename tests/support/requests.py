@@ -6,7 +6,7 @@ from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-from dicomnode.intake import Incoming
+from dicomnode.intake import Incoming, Intake, Taken
 
 
 def encoded(dataset: Dataset) -> bytes:
@@ -16,8 +16,8 @@ def encoded(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def incoming(dataset: Dataset, data: bytes | None = None) -> Incoming:
-    """The C-STORE request that carries the dataset."""
+def incoming(dataset: Dataset) -> Incoming:
+    """The C-STORE request that announces the dataset."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", DigitalMammographyXRayImageStorageForPresentation)
     meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID", "1.2")
@@ -32,5 +32,13 @@ def incoming(dataset: Dataset, data: bytes | None = None) -> Incoming:
         transfer_syntax_uid=str(ExplicitVRLittleEndian),
         calling_ae_title="PACS",
         preamble=preamble.getvalue(),
-        dataset=encoded(dataset) if data is None else data,
     )
+
+
+def take(intake: Intake, dataset: Dataset, data: bytes | None = None) -> Taken:
+    """Hand the dataset over in two fragments. data: other bytes than its own. Raises RefusedInstance."""
+    arrival = intake.begin(incoming(dataset))
+    whole = memoryview(encoded(dataset) if data is None else data)
+    for fragment in (whole[:100], whole[100:]):
+        arrival.write(fragment)
+    return arrival.finish()

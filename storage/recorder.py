@@ -1,0 +1,67 @@
+"""Rows of instances that arrive at the same time, in one commit: the commit's fsync is what a row costs.
+
+Whoever comes while another thread commits leaves its instance in line; the next thread that gets to the database takes
+the whole line along. Alone, a thread commits its own instance at once, so nothing ever waits for company.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from storage.database import Database
+from storage.studies import Instance, Recorded, record_instance
+
+LONGEST_BATCH = 64
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An instance in line. recorded, error: one of them once it is done; both belong to the thread whose turn it is."""
+
+    instance: Instance
+    reopens: bool
+    recorded: Recorded | None = None
+    error: Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.recorded is not None or self.error is not None
+
+
+class InstanceRecorder:
+    """Records instances from many threads; a row is committed when `record` returns."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._line: list[_Waiting] = []
+        self._turn = threading.Lock()
+
+    def record(self, instance: Instance, *, reopens: bool) -> Recorded:
+        """See studies.record_instance. Raises StorageError."""
+        mine = _Waiting(instance, reopens)
+        self._line.append(mine)  # appending to a list is atomic
+        with self._turn:
+            while not mine.is_done:  # not always in the first batch: more than that may have come before
+                batch, self._line[:LONGEST_BATCH] = self._line[:LONGEST_BATCH], []
+                self._commit(batch)
+        if mine.recorded is None:
+            raise mine.error or RuntimeError("an instance left the line without being recorded")
+        return mine.recorded
+
+    def _commit(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            self._commit_together(batch)
+        except Exception as error:  # noqa: BLE001  it is raised where it belongs
+            if len(batch) == 1:
+                batch[0].error = error
+            else:  # one of them spoiled it for all
+                for waiting in batch:
+                    self._commit([waiting])
+
+    def _commit_together(self, batch: Sequence[_Waiting]) -> None:
+        with self._database.transaction() as connection:
+            # In one order everywhere, so that two processes never wait for each other's rows.
+            ordered = sorted(batch, key=lambda item: (item.instance.study_instance_uid, item.instance.sop_instance_uid))
+            found = [(item, record_instance(connection, item.instance, reopens=item.reopens)) for item in ordered]
+        for waiting, recorded in found:
+            waiting.recorded = recorded

@@ -1,0 +1,21 @@
+"""The border where the operating system's errors become ours."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from storage.errors import ArchiveFull, ArchiveUnavailable
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextmanager
+def translated_os(doing: str) -> Iterator[None]:
+    """Turn the operating system's errors into ArchiveFull and ArchiveUnavailable. doing: for the message."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise ArchiveFull(f"{doing}: {os.strerror(error.errno or 0)}") from error
+        raise ArchiveUnavailable(f"{doing}: {error.strerror}") from error

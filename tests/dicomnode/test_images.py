@@ -1,30 +1,20 @@
-"""Files to images: transfer syntaxes, refusals, and what the header says about side, view and pixel size."""
+"""Files to images: refusals, and what the header says about side, view and pixel size."""
 
-import shutil
-import subprocess
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import Dataset
-from pydicom.pixels import get_decoder
 from pydicom.uid import (
-    HTJ2K,
     UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
     SecondaryCaptureImageStorage,
 )
 
-from dicomnode.contexts import ACCEPTED_TRANSFER_SYNTAXES
 from dicomnode.images import ImageError, PixelSpacing, load_image, read_header
 from dicomnode.images.mammography import (
     read_laterality,
@@ -42,69 +32,6 @@ WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
 def plain(tmp_path: Path) -> Path:
     """A good uncompressed 12-bit file of 64 x 48 pixels."""
     return write(tmp_path / "plain.dcm", image_dataset(ramp(0, 4095, 64, 48), 12, **WINDOW))
-
-
-@pytest.mark.parametrize(
-    "syntax",
-    [
-        ExplicitVRLittleEndian,
-        ImplicitVRLittleEndian,
-        DeflatedExplicitVRLittleEndian,
-        RLELossless,
-        JPEGLSLossless,
-        JPEG2000Lossless,
-    ],
-    ids=lambda syntax: syntax.name,
-)
-def test_lossless_syntaxes_give_the_same_pixels(tmp_path: Path, plain: Path, syntax: UID) -> None:
-    """Whatever the transfer syntax, a lossless image is the same image."""
-    path = write(tmp_path / "other.dcm", image_dataset(ramp(0, 4095, 64, 48), 12, **WINDOW), syntax)
-    assert read_header(path).file_meta.TransferSyntaxUID == syntax
-    assert np.array_equal(load_image(path).pixels, load_image(plain).pixels)
-
-
-def test_big_endian(tmp_path: Path, plain: Path) -> None:
-    """Explicit VR Big Endian is retired, and still sent."""
-    dataset = image_dataset(ramp(0, 4095, 64, 48), 12, **WINDOW)
-    dataset.PixelData = ramp(0, 4095, 64, 48).astype(">u2").tobytes()
-    dataset["PixelData"].VR = "OW"
-    path = write(tmp_path / "big.dcm", dataset, ExplicitVRBigEndian)
-    assert np.array_equal(load_image(path).pixels, load_image(plain).pixels)
-
-
-@pytest.mark.parametrize(
-    ("option", "bits", "tolerance"),
-    [("+e1", 12, 0.0), ("+el", 12, 0.0), ("+eb", 8, 0.02), ("+ee", 12, 0.02)],
-    ids=["lossless SV1", "lossless", "baseline", "extended 12 bit"],
-)
-def test_jpeg_files_written_by_dcmtk(tmp_path: Path, option: str, bits: int, tolerance: float) -> None:
-    """The JPEG processes that pydicom cannot write come from DCMTK's encoder."""
-    if shutil.which("dcmcjpeg") is None:
-        pytest.skip("dcmcjpeg is not installed (package dcmtk)")
-    pixels = ramp(0, 2**bits - 1, 64, 48, "u1" if bits == 8 else "<u2")
-    source = write(tmp_path / "plain.dcm", image_dataset(pixels, bits, PatientOrientation=["A", "R"]))
-    subprocess.run(["dcmcjpeg", option, source, tmp_path / "jpeg.dcm"], check=True, capture_output=True)
-    ours, plain = load_image(tmp_path / "jpeg.dcm").pixels, load_image(source).pixels
-    assert np.abs(ours - plain).max() <= tolerance
-
-
-@pytest.mark.parametrize("syntax", [HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL])
-def test_high_throughput_jpeg_2000_has_a_decoder(syntax: UID) -> None:
-    """No encoder is at hand, so at least the decoder that the node names must be there."""
-    assert "pylibjpeg" in get_decoder(syntax).available_plugins
-
-
-def test_every_syntax_that_is_negotiated_can_be_decoded() -> None:
-    """Nothing is acknowledged on the wire that cannot be read afterwards."""
-    for syntax in ACCEPTED_TRANSFER_SYNTAXES:
-        assert get_decoder(syntax).is_available, syntax.name
-
-
-def test_signed_values_survive_compression(tmp_path: Path) -> None:
-    """Two's complement with RLE."""
-    pixels = ramp(-500, 500, dtype="<i2")
-    path = write(tmp_path / "rle.dcm", image_dataset(pixels, 12), RLELossless)
-    assert np.allclose(load_image(path).pixels, (pixels + 500) / 1000, atol=1e-6)
 
 
 def test_the_header_keeps_everything_but_the_pixels(plain: Path) -> None:

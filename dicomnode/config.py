@@ -142,7 +142,7 @@ class DestinationSettings(_Section):
     host: str
     port: Annotated[int, Field(ge=1, le=MAX_PORT)]
     calling_ae_title: AeTitle | None = None
-    objects: Annotated[tuple[Literal["sr", "seg"], ...], Field(min_length=1)] = ("sr", "seg")
+    objects: Annotated[tuple[Literal["sr", "seg", "sc"], ...], Field(min_length=1)] = ("sr", "seg")
     connect_timeout_s: Seconds = 10.0
     tls: bool = False
 

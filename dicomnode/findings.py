@@ -15,6 +15,7 @@ class ResultKind(Enum):
 
     REPORT = "sr"
     SEGMENTATION = "seg"
+    CAPTURE = "sc"
 
 
 @dataclass(frozen=True, slots=True)

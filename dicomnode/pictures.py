@@ -1,4 +1,4 @@
-"""A view with its findings drawn in, as a PNG for people; nothing reads these pictures back."""
+"""A view with its findings drawn in, for people; nothing reads these pictures back."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,14 @@ from engines.base import Detection, Mask
 
 Box = tuple[float, float, float, float]
 Picture = NDArray[np.uint8]
+Line = tuple[str, tuple[int, int, int]]  # words and their colour
 
 FOUND = (0, 191, 255)  # amber, in OpenCV's order blue, green, red
 KNOWN = (255, 200, 60)  # light blue: told apart from amber by the colour-blind too
 PLAIN = (230, 230, 230)
 CAPTION = "Research software. Not for clinical use."
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+MARGIN = 6
 _SMALLEST = 64
 
 
@@ -35,8 +37,17 @@ def draw_view(
     return png.tobytes()
 
 
-def render(image: SourceImage, detections: Sequence[Detection], known: Sequence[Box], size_px: int) -> Picture:
-    """The picture before encoding: uint8 (rows, columns, 3), blue, green, red. The view is at the top left."""
+def render(
+    image: SourceImage,
+    detections: Sequence[Detection],
+    known: Sequence[Box],
+    size_px: int,
+    remarks: Sequence[str] = (),
+) -> Picture:
+    """The picture before encoding: uint8 (rows, columns, 3), blue, green, red. The view is at the top left.
+
+    remarks: sentences that go into the strip below the view, between what was found and the caption.
+    """
     rows, columns = image.pixels.shape
     scale = max(size_px, _SMALLEST) / max(rows, columns)
     width, height = max(round(columns * scale), 1), max(round(rows * scale), 1)
@@ -51,7 +62,13 @@ def render(image: SourceImage, detections: Sequence[Detection], known: Sequence[
         _box(picture, detection.box, scale, FOUND, thickness)
     for detection in detections:
         _label(picture, detection, scale, size_px)
-    return _with_caption(picture, _legend(image, detections, known), size_px)
+    return _with_caption(picture, _legend(image, detections, known, remarks), size_px)
+
+
+def render_words(sentences: Sequence[str], size_px: int) -> Picture:
+    """A page for a study of which nothing can be drawn: the sentences and the caption. uint8 (rows, size_px, 3)."""
+    blank = np.zeros((size_px // 4, size_px, 3), dtype=np.uint8)
+    return _with_caption(blank, [(words, PLAIN) for words in (*sentences, CAPTION)], size_px)
 
 
 def _corner(x: float, y: float, scale: float) -> tuple[int, int]:
@@ -84,26 +101,40 @@ def _label(picture: Picture, detection: Detection, scale: float, size_px: int) -
 
 
 def _legend(
-    image: SourceImage, detections: Sequence[Detection], known: Sequence[Box]
-) -> list[tuple[str, tuple[int, int, int]]]:
+    image: SourceImage, detections: Sequence[Detection], known: Sequence[Box], remarks: Sequence[str]
+) -> list[Line]:
     side = {"L": "left", "R": "right"}.get(image.laterality or "", "")
     name = " ".join(part for part in (side, image.view or "") if part) or "view"
     count = len(detections)
-    lines = [(f"{name}: {count} candidate finding{'' if count == 1 else 's'}", FOUND if count else PLAIN)]
+    outcome = f"{count} candidate finding{'' if count == 1 else 's'}" if count else "no candidate finding"
+    lines = [(f"{name}: {outcome}", FOUND if count else PLAIN)]
     if known:
         lines.append(("known lesion (reference)", KNOWN))
-    return [*lines, (CAPTION, PLAIN)]
+    return [*lines, *((remark, PLAIN) for remark in remarks), (CAPTION, PLAIN)]
 
 
-def _with_caption(picture: Picture, lines: Sequence[tuple[str, tuple[int, int, int]]], size_px: int) -> Picture:
-    """The picture with a strip below it that is wide enough for its lines."""
+def _with_caption(picture: Picture, lines: Sequence[Line], size_px: int) -> Picture:
+    """The picture with a strip below it, at least as wide as the caption; longer lines are wrapped."""
     size = size_px / 1600
-    extents = [cv2.getTextSize(words, FONT, size, 1) for words, _ in lines]
-    step = max(height + base for (_, height), base in extents) + 4
-    width = max(picture.shape[1], *(extent[0] + 12 for extent, _ in extents))
-    canvas = np.zeros((picture.shape[0] + step * len(lines) + 8, width, 3), dtype=np.uint8)
+    (caption, height), base = cv2.getTextSize(CAPTION, FONT, size, 1)
+    step = height + base + 4
+    width = max(picture.shape[1], caption + 2 * MARGIN)
+    wrapped = [(part, colour) for words, colour in lines for part in _wrap(words, width - 2 * MARGIN, size)]
+    canvas = np.zeros((picture.shape[0] + step * len(wrapped) + 8, width, 3), dtype=np.uint8)
     canvas[: picture.shape[0], : picture.shape[1]] = picture
-    for number, (words, colour) in enumerate(lines, start=1):
-        origin = (6, picture.shape[0] + number * step)
+    for number, (words, colour) in enumerate(wrapped, start=1):
+        origin = (MARGIN, picture.shape[0] + number * step)
         cv2.putText(canvas, words, origin, FONT, size, colour, 1, cv2.LINE_AA)
     return canvas
+
+
+def _wrap(words: str, width: int, size: float) -> list[str]:
+    """Lines of whole words that fit the width; a word that is longer than that is cut by the picture's edge."""
+    lines: list[str] = []
+    for word in words.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and cv2.getTextSize(longer, FONT, size, 1)[0][0] <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

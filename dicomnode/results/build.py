@@ -7,6 +7,7 @@ from io import BytesIO
 from pydicom import Dataset, dcmwrite
 
 from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.results.capture import build_captures
 from dicomnode.results.identity import source_header
 from dicomnode.results.report import build_report
 from dicomnode.results.segmentation import build_segmentation
@@ -24,8 +25,9 @@ class ResultObject:
 def build_results(study: StudyAnalysis, kinds: frozenset[ResultKind]) -> list[ResultObject]:
     """The result objects that are wanted, the report first.
 
-    There is a report for every run, and a segmentation for every image with an outlined finding; an empty one is
-    never made. Empty only where no header names the study, so that nothing could be filed anywhere.
+    There is a report for every run, a segmentation for every image with an outlined finding (an empty one is never
+    made), and a capture for every view, or one page of words where there is none. Empty only where no header names the
+    study, so that nothing could be filed anywhere.
     """
     source = source_header(study)
     if source is None:
@@ -36,6 +38,8 @@ def build_results(study: StudyAnalysis, kinds: frozenset[ResultKind]) -> list[Re
         results.append(ResultObject(ResultKind.REPORT, build_report(study, source, findings)))
     if ResultKind.SEGMENTATION in kinds:
         results += [ResultObject(ResultKind.SEGMENTATION, dataset) for dataset in _segmentations(study, findings)]
+    if ResultKind.CAPTURE in kinds:
+        results += [ResultObject(ResultKind.CAPTURE, dataset) for dataset in build_captures(study, source)]
     return results
 
 

@@ -110,6 +110,9 @@ PIXELS = Code("{pixels}", "UCUM", "pixels")
 ARTIFICIAL_INTELLIGENCE = _dcm("123110", "Artificial Intelligence")
 PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
 
+# what an image is derived from, CID 7202
+SOURCE_OF_PROCESSING = _dcm("121322", "Source image for image processing operation")
+
 MODALITIES = {
     value: _dcm(value, meaning)  # CID 29
     for value, meaning in (

@@ -15,7 +15,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicomnode.findings import RunIdentity, StudyAnalysis
-from dicomnode.images.attributes import items, text
+from dicomnode.images.attributes import flag, items, numbers, text
 from dicomnode.results import codes
 from dicomnode.results.content import code_item
 from engines.base import EngineDescription
@@ -113,6 +113,16 @@ def patient_and_study(header: Dataset) -> Dataset:
             put(dataset, keyword, copied(header, keyword))
     put(dataset, "StudyInstanceUID", text(header, "StudyInstanceUID"))
     return dataset
+
+
+def carry_lossiness(header: Dataset, dataset: Dataset) -> None:
+    """Say of an image what was said of its source: once lossy, always lossy (C.7.6.1.1.5)."""
+    if flag(header, "LossyImageCompression") != "01":
+        return
+    dataset.LossyImageCompression = "01"
+    ratios = numbers(header, "LossyImageCompressionRatio")
+    if ratios:
+        dataset.LossyImageCompressionRatio = [f"{ratio:.6g}" for ratio in ratios]
 
 
 def stamp(dataset: Dataset, study: StudyAnalysis, sop_class_uid: str, role: str) -> None:

@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
 from dicomnode.findings import StudyAnalysis
 from dicomnode.images import SourceImage
-from dicomnode.images.attributes import flag, numbers, text
+from dicomnode.images.attributes import text
 from dicomnode.images.mammography import read_laterality, read_patient_orientation
 from dicomnode.results import codes
 from dicomnode.results.content import code_item
@@ -23,6 +23,7 @@ from dicomnode.results.identity import (
     MANUFACTURER,
     PATIENT_AND_STUDY,
     VERSION,
+    carry_lossiness,
     patient_and_study,
     run_uid,
     serial_number,
@@ -78,11 +79,7 @@ def _skeleton(image: SourceImage) -> Dataset:
         setattr(skeleton, keyword, text(header, keyword))
     skeleton.Modality = text(header, "Modality")
     skeleton.Rows, skeleton.Columns = image.pixels.shape
-    if flag(header, "LossyImageCompression") == "01":  # once lossy, always lossy (C.7.6.1.1.5)
-        skeleton.LossyImageCompression = "01"
-        ratios = numbers(header, "LossyImageCompressionRatio")
-        if ratios:
-            skeleton.LossyImageCompressionRatio = [f"{ratio:.6g}" for ratio in ratios]
+    carry_lossiness(header, skeleton)
     return skeleton
 
 

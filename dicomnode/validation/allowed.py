@@ -46,6 +46,12 @@ ALLOWED: tuple[Allowed, ...] = (
         ),
         "names of one part are usual, and a name is carried on as the source has it",
     ),
+    _exactly(
+        "dciodvfy",
+        "Warning - is only permitted to be empty when actually unknown; should be absent (not empty) if an unpaired "
+        "body part, and have a value if a paired body part - attribute <Laterality>",
+        "it is empty where the source does not say which side, or where a page of words shows none",
+    ),
     Allowed(
         "PixelMed",
         re.compile(

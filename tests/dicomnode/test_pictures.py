@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dicomnode.pictures import FOUND, KNOWN, draw_view
+from dicomnode.pictures import FOUND, KNOWN, draw_view, render
 from tests.dicomnode.results.samples import COLUMNS, ROWS, box_detection, digital_header, disc_detection, source_image
 
 SIZE = 600  # twice the source
@@ -56,3 +56,14 @@ def test_a_finding_at_the_edge_stays_in_the_picture() -> None:
     """Labels move inside and nothing raises."""
     picture = drawn([box_detection((150.0, 0.0, 200.0, 20.0)), box_detection((0.0, 290.0, 10.0, 300.0))])
     assert (picture == FOUND).all(axis=2).any()
+
+
+def test_remarks_are_wrapped_into_the_strip() -> None:
+    """A long sentence takes more lines of the same width, and none of it is lost."""
+    image = source_image(digital_header())
+    plain = render(image, [], (), SIZE)
+    remarked = render(image, [], (), SIZE, ["This sentence is much too long for a narrow view. " * 4])
+    assert remarked.shape[1] == plain.shape[1]
+    step = (remarked.shape[0] - plain.shape[0]) // 6
+    assert remarked.shape[0] - plain.shape[0] > 4 * 10
+    assert (remarked[-step - 8 :] == plain[-step - 8 :]).all()  # the caption stays the last line

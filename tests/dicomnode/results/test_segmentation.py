@@ -26,7 +26,7 @@ from tests.dicomnode.results.samples import (
     run_over,
 )
 
-BOTH = frozenset(ResultKind)
+BOTH = frozenset({ResultKind.REPORT, ResultKind.SEGMENTATION})
 
 
 def segmentations(study: StudyAnalysis) -> list[Dataset]:

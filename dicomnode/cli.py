@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 
 from dicomnode import logs, serve, status
-from dicomnode.assembly import open_model, open_stores
+from dicomnode.assembly import Stores, open_model, open_stores
 from dicomnode.config import Settings, load_settings
 from dicomnode.errors import DicomnodeError
+from dicomnode.inspection import check_archive, rebuild
 from engines.errors import EngineError
 from storage import outbox, queue
 from storage.database import Database
@@ -101,12 +102,20 @@ def send(config: ConfigOption) -> None:
 
 
 @app.command()
-def check(config: ConfigOption) -> None:
+def check(
+    config: ConfigOption,
+    *,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Read every file of the archive and compare it with the database.")
+    ] = False,
+) -> None:
     """Check the configuration: settings, database schema, archive, model packages and their backends."""
     with _errors_are_messages():
         settings = _settings(config)
-        with open_stores(settings):
+        with open_stores(settings) as stores:
             typer.echo("database and archive: ready")
+            if archive:
+                _check_archive(stores)
         for item in settings.models:
             description = open_model(item).engine.description
             typer.echo(
@@ -114,6 +123,17 @@ def check(config: ConfigOption) -> None:
                 + (f" ({description.reason})" if description.reason else "")
             )
         typer.echo(f"configuration is valid. {NOT_FOR_CLINICAL_USE}")
+
+
+def _check_archive(stores: Stores) -> None:
+    problems = 0
+    for problem in check_archive(stores.database, stores.archive):
+        problems += 1
+        typer.echo(f"{problem.object_key}: {problem.reason}", err=True)
+    if problems:
+        typer.echo(f"dicomnode: {problems} problems in the archive", err=True)
+        raise typer.Exit(1)
+    typer.echo("every file is there and as it was received")
 
 
 @app.command("status")
@@ -150,6 +170,21 @@ def upgrade(config: ConfigOption) -> None:
     with _errors_are_messages():
         _upgrade(_settings(config))
         typer.echo("the database is up to date")
+
+
+@db.command("rebuild")
+def rebuild_command(config: ConfigOption) -> None:
+    """Make the rows of all received instances again from the archive's files alone; nothing that is there changes."""
+    with _errors_are_messages():
+        settings = _settings(config)
+        _upgrade(settings)
+        with open_stores(settings) as stores:
+            found = rebuild(stores.database, stores.archive)
+        for problem in found.problems:
+            typer.echo(f"{problem.object_key}: {problem.reason}", err=True)
+        typer.echo(f"{found.instances} instances added, {found.known} known, {len(found.problems)} files left out")
+    if found.problems:
+        raise typer.Exit(1)
 
 
 @db.command()

@@ -7,8 +7,15 @@ no association, so that any receiver can use it, and a test needs no network.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dicomnode import stream
 from dicomnode.errors import RefusedInstance
+from dicomnode.filing import (
+    CANNOT_UNDERSTAND,
+    NAMES,
+    SOP_CLASS_UID,
+    SOP_INSTANCE_UID,
+    FilingAttributes,
+    read_filing_attributes,
+)
 from storage.archive import Archive
 from storage.database import Database
 from storage.errors import InvalidUid, OutOfSpace
@@ -20,22 +27,8 @@ from storage.studies import Instance, Recorded
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 DATASET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
-CANNOT_UNDERSTAND = 0xC000
 # Ours, inside the Cxxx "cannot understand" range that the standard leaves to the implementation.
 OTHER_BYTES_UNDER_KNOWN_UID = 0xC111
-
-SOP_CLASS_UID = 0x00080016
-SOP_INSTANCE_UID = 0x00080018
-MODALITY = 0x00080060
-STUDY_INSTANCE_UID = 0x0020000D
-SERIES_INSTANCE_UID = 0x0020000E
-_TAGS = frozenset({SOP_CLASS_UID, SOP_INSTANCE_UID, MODALITY, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID})
-_REQUIRED = {
-    STUDY_INSTANCE_UID: "Study Instance UID (0020,000D)",
-    SERIES_INSTANCE_UID: "Series Instance UID (0020,000E)",
-    SOP_CLASS_UID: "SOP Class UID (0008,0016)",
-    SOP_INSTANCE_UID: "SOP Instance UID (0008,0018)",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +71,19 @@ class Intake:
 
     def _keep(self, incoming: Incoming, file: IncomingFile) -> Taken:
         """Store a whole file durably. Raises RefusedInstance, StorageError."""
-        values = _attributes(incoming, file.content(), self._maximum_bytes)
+        filed = read_filing_attributes(file.content(), incoming.transfer_syntax_uid, self._maximum_bytes)
+        _check_identity(incoming, filed)
         try:
-            stored = self._archive.keep(file, values[STUDY_INSTANCE_UID], values[SOP_INSTANCE_UID])
+            stored = self._archive.keep(file, filed.study_instance_uid, filed.sop_instance_uid)
         except InvalidUid as error:
             raise RefusedInstance(CANNOT_UNDERSTAND, str(error)) from None
         instance = Instance(
-            study_instance_uid=values[STUDY_INSTANCE_UID],
-            series_instance_uid=values[SERIES_INSTANCE_UID],
-            sop_instance_uid=values[SOP_INSTANCE_UID],
-            sop_class_uid=values[SOP_CLASS_UID],
+            study_instance_uid=filed.study_instance_uid,
+            series_instance_uid=filed.series_instance_uid,
+            sop_instance_uid=filed.sop_instance_uid,
+            sop_class_uid=filed.sop_class_uid,
             transfer_syntax_uid=incoming.transfer_syntax_uid,
-            modality=values.get(MODALITY, ""),
+            modality=filed.modality,
             object_key=stored.object_key,
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
@@ -163,21 +157,11 @@ class Arrival:
         self.abandon()
 
 
-def _attributes(incoming: Incoming, dataset: stream.Buffer, maximum_bytes: int) -> dict[int, str]:
-    """The attributes that an instance is filed by. Raises RefusedInstance."""
-    try:
-        read = stream.read_attributes(dataset, incoming.transfer_syntax_uid, _TAGS, maximum_bytes).values
-    except stream.EncodingError as error:
-        raise RefusedInstance(CANNOT_UNDERSTAND, f"dataset {error}") from None
-    missing = [name for tag, name in _REQUIRED.items() if not read.get(tag)]
-    if missing:
-        raise RefusedInstance(CANNOT_UNDERSTAND, f"no {missing[0]}")
-    for tag, affected in (
-        (SOP_CLASS_UID, incoming.affected_sop_class_uid),
-        (SOP_INSTANCE_UID, incoming.affected_sop_instance_uid),
+def _check_identity(incoming: Incoming, filed: FilingAttributes) -> None:
+    """Command and dataset must speak of the same instance. Raises RefusedInstance."""
+    for tag, value, affected in (
+        (SOP_CLASS_UID, filed.sop_class_uid, incoming.affected_sop_class_uid),
+        (SOP_INSTANCE_UID, filed.sop_instance_uid, incoming.affected_sop_instance_uid),
     ):
-        if read[tag] != affected:
-            raise RefusedInstance(
-                DATASET_DOES_NOT_MATCH_SOP_CLASS, f"{_REQUIRED[tag]} differs from the C-STORE request"
-            )
-    return read
+        if value != affected:
+            raise RefusedInstance(DATASET_DOES_NOT_MATCH_SOP_CLASS, f"{NAMES[tag]} differs from the C-STORE request")

@@ -11,7 +11,7 @@ Rules:
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,8 @@ DURABLE_FOLDERS_LIMIT = 10_000  # folders that we remember; forgetting them cost
 # PS3.5 9.1, but lenient about empty components, which real senders write. The first digit keeps "." and ".." out.
 UID_PATTERN = re.compile(r"[0-9][0-9.]{0,63}")
 KEY_PATTERN = re.compile(r"(studies|results)/[0-9a-f]{2}/[0-9][0-9.]{0,63}/[0-9][0-9.]{0,63}-[0-9a-f]{16}\.dcm")
+
+Area = Literal["studies", "results"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Archive:
         incoming: IncomingFile,
         study_instance_uid: str,
         sop_instance_uid: str,
-        area: Literal["studies", "results"] = "studies",
+        area: Area = "studies",
     ) -> StoredFile:
         """Store a received file durably; afterwards it is the archive's.
 
@@ -84,15 +86,15 @@ class Archive:
         """
         _check_uids(study_instance_uid, sop_instance_uid)
         incoming.sync()
-        shard = hashlib.sha256(study_instance_uid.encode()).hexdigest()[:2]  # keeps folders short
-        key = f"{area}/{shard}/{study_instance_uid}/{sop_instance_uid}-{incoming.sha256[:16]}.dcm"
-        target = self.path(key)
+        target = self._folder(area, study_instance_uid) / f"{sop_instance_uid}-{incoming.sha256[:16]}.dcm"
         with translated_os(f"storing {sop_instance_uid}"):
             self._make_folders(target.parent)
             incoming.path.rename(target)
             _fsync_folder(target.parent)
         incoming.discard()
-        return StoredFile(object_key=key, size_bytes=incoming.size_bytes, sha256=incoming.sha256)
+        return StoredFile(
+            object_key=str(target.relative_to(self._root)), size_bytes=incoming.size_bytes, sha256=incoming.sha256
+        )
 
     def store_result(
         self,
@@ -119,6 +121,25 @@ class Archive:
         if KEY_PATTERN.fullmatch(object_key) is None:
             raise InvalidObjectKey(f"{object_key!r:.200} is no key of this archive")
         return self._root / object_key
+
+    def studies(self) -> Iterator[str]:
+        """Study Instance UIDs of which there are received files, in no order. Raises ArchiveUnavailable."""
+        with translated_os("looking through the archive"):
+            yield from (folder.name for folder in (self._root / "studies").glob("*/*") if folder.is_dir())
+
+    def keys(self, study_instance_uid: str, area: Area = "studies") -> Iterator[str]:
+        """Keys of a study's objects, in no order. Raises InvalidUid, ArchiveUnavailable."""
+        _check_uids(study_instance_uid)
+        folder = self._folder(area, study_instance_uid)
+        with translated_os("looking through the archive"):
+            for path in folder.glob("*"):
+                key = str(path.relative_to(self._root))
+                if KEY_PATTERN.fullmatch(key):
+                    yield key
+
+    def _folder(self, area: Area, study_instance_uid: str) -> Path:
+        shard = hashlib.sha256(study_instance_uid.encode()).hexdigest()[:2]  # keeps folders short
+        return self._root / area / shard / study_instance_uid
 
     def remove(self, object_key: str) -> None:
         """Remove an object durably; one that is not there is no error. Raises InvalidObjectKey, ArchiveUnavailable."""

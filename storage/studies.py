@@ -123,6 +123,25 @@ def _touch_study(connection: Connection, study_instance_uid: str, *, reopens: bo
     )
 
 
+def restore_done_study(connection: Connection, study_instance_uid: str) -> None:
+    """Make a study whose results are there already, for an index that is made again; one that is known stays."""
+    now = database_now()
+    statement = insert(connection, studies).values(
+        study_instance_uid=study_instance_uid,
+        state=StudyState.DONE,
+        revision=1,
+        reason="",
+        first_received_at=now,
+        last_received_at=now,
+    )
+    connection.execute(statement.on_conflict_do_nothing(index_elements=[studies.c.study_instance_uid]))
+
+
+def study_uids(connection: Connection) -> list[str]:
+    """Study Instance UIDs of all studies."""
+    return list(connection.execute(select(studies.c.study_instance_uid)).scalars())
+
+
 def find_instance(connection: Connection, sop_instance_uid: str) -> Instance | None:
     """Look an instance up."""
     row = connection.execute(select(*INSTANCE_COLUMNS).where(instances.c.sop_instance_uid == sop_instance_uid)).first()

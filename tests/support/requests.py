@@ -22,6 +22,7 @@ def incoming(dataset: Dataset) -> Incoming:
     meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", DigitalMammographyXRayImageStorageForPresentation)
     meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID", "1.2")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.SourceApplicationEntityTitle = "PACS"
     preamble = io.BytesIO()
     head = Dataset()
     head.file_meta = meta

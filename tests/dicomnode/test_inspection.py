@@ -1,0 +1,99 @@
+"""The archive tells what is wrong with it, and the index can be made again from its files alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+
+from dicomnode.assembly import Stores
+from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
+from dicomnode.dispatch import Dispatcher
+from dicomnode.inspection import check_archive, rebuild
+from dicomnode.worker import Worker
+from engines.base import Analysed
+from storage.database import Database
+from storage.lifecycle import StudyState
+from storage.studies import find_instance, find_study, instances_of
+from tests.support.engine import FakeEngine, detection, model
+
+Receive = Callable[..., Dataset]
+PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+
+
+@pytest.fixture
+def finished(stores: Stores, receive: Receive) -> Stores:
+    """Study 1.2.3 with results that wait to be sent; 1.2.4, of two images, still arriving."""
+    receive("1.2.3")
+    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3).do_one_round()
+    engine = model(FakeEngine(Analysed((detection(),))))
+    Worker(
+        stores.database, stores.archive, {"fake": engine}, [PACS], WorkerSettings(), "test", lambda: None
+    ).do_one_round()
+    receive("1.2.4")
+    receive("1.2.4")
+    return stores
+
+
+def _files(stores: Stores, study: str, area: str = "studies") -> list[Path]:
+    return sorted(stores.archive.path(key) for key in stores.archive.keys(study, area))  # type: ignore[arg-type]  # both areas
+
+
+def _problems(stores: Stores) -> dict[str, str]:
+    return {Path(item.object_key).name: item.reason for item in check_archive(stores.database, stores.archive)}
+
+
+def test_nothing_is_wrong_with_a_sound_archive(finished: Stores) -> None:
+    """No file and no row is complained about."""
+    assert _problems(finished) == {}
+
+
+def test_each_kind_of_damage_is_told(finished: Stores) -> None:
+    """Missing, changed, unreadable and unknown files, and a result that is gone before it was sent."""
+    changed, (first, second) = _files(finished, "1.2.3")[0], _files(finished, "1.2.4")
+    unknown = first.with_name(first.name.replace(first.name[0], "9", 1))
+    result = _files(finished, "1.2.3", "results")[0]
+    content = bytearray(changed.read_bytes())
+    content[-1] ^= 0xFF
+    changed.write_bytes(content)
+    unknown.write_bytes(first.read_bytes())
+    first.unlink()
+    second.write_bytes(b"not DICOM at all")
+    result.unlink()
+    found = _problems(finished)
+    assert "ValueError" in found[changed.name]
+    assert "missing" in found[first.name]
+    assert "no DICOM file" in found[second.name]
+    assert "does not know" in found[unknown.name]
+    assert "still to be sent is missing" in found[result.name]
+    assert len(found) == 5
+
+
+def test_the_index_comes_back_from_files_alone(finished: Stores, tmp_path: Path) -> None:
+    """Row for row as it was; what has results is done, the rest will be analysed."""
+    fresh = Database.open(f"sqlite:///{tmp_path}/fresh.db")
+    fresh.migrate()
+    found = rebuild(fresh, finished.archive)
+    assert (found.instances, found.known, found.problems) == (3, 0, ())
+    with fresh.transaction() as new, finished.database.transaction() as old:
+        for study in ("1.2.3", "1.2.4"):
+            assert instances_of(new, study) == instances_of(old, study)
+        states = [record.state for study in ("1.2.3", "1.2.4") if (record := find_study(new, study))]
+    assert states == [StudyState.DONE, StudyState.RECEIVING]
+    again = rebuild(fresh, finished.archive)
+    assert (again.instances, again.known, again.problems) == (0, 3, ())
+    fresh.close()
+
+
+def test_a_damaged_file_gets_no_row(finished: Stores, tmp_path: Path) -> None:
+    """It is named, and the others are indexed."""
+    first = _files(finished, "1.2.4")[0]
+    first.write_bytes(first.read_bytes()[:-10])
+    fresh = Database.open(f"sqlite:///{tmp_path}/fresh.db")
+    fresh.migrate()
+    found = rebuild(fresh, finished.archive)
+    assert found.instances == 2
+    assert [Path(problem.object_key).name for problem in found.problems] == [first.name]
+    with fresh.transaction() as connection:
+        assert find_instance(connection, first.name.rpartition("-")[0]) is None
+    fresh.close()

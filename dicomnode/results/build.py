@@ -1,6 +1,6 @@
 """All result objects of a run: the one door of this room."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -33,14 +33,12 @@ def build_results(study: StudyAnalysis, kinds: frozenset[ResultKind]) -> list[Re
     if source is None:
         return []
     findings = track(study)
-    results: list[ResultObject] = []
-    if ResultKind.REPORT in kinds:
-        results.append(ResultObject(ResultKind.REPORT, build_report(study, source, findings)))
-    if ResultKind.SEGMENTATION in kinds:
-        results += [ResultObject(ResultKind.SEGMENTATION, dataset) for dataset in _segmentations(study, findings)]
-    if ResultKind.CAPTURE in kinds:
-        results += [ResultObject(ResultKind.CAPTURE, dataset) for dataset in build_captures(study, source)]
-    return results
+    return [
+        ResultObject(kind, dataset)
+        for kind, build in BUILDERS.items()
+        if kind in kinds
+        for dataset in build(study, source, findings)
+    ]
 
 
 def encode(dataset: Dataset) -> bytes:
@@ -50,7 +48,11 @@ def encode(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def _segmentations(study: StudyAnalysis, findings: list[TrackedFinding]) -> Iterator[Dataset]:
+def _report(study: StudyAnalysis, source: Dataset, findings: Sequence[TrackedFinding]) -> Iterator[Dataset]:
+    yield build_report(study, source, findings)
+
+
+def _segmentations(study: StudyAnalysis, _source: Dataset, findings: Sequence[TrackedFinding]) -> Iterator[Dataset]:
     if study.engine is None:
         return
     outlined = [finding for finding in findings if finding.detection.mask and finding.detection.mask.pixels.any()]
@@ -58,3 +60,17 @@ def _segmentations(study: StudyAnalysis, findings: list[TrackedFinding]) -> Iter
         of_image = [finding for finding in outlined if finding.image is image]
         if of_image:
             yield build_segmentation(study, study.engine, of_image, number)
+
+
+def _captures(study: StudyAnalysis, source: Dataset, _findings: Sequence[TrackedFinding]) -> Iterator[Dataset]:
+    yield from build_captures(study, source)
+
+
+# Study, header that patient and study are copied from, and findings: the objects of one kind, none or many.
+Builder = Callable[[StudyAnalysis, Dataset, Sequence[TrackedFinding]], Iterator[Dataset]]
+
+BUILDERS: Mapping[ResultKind, Builder] = {  # in the order in which the objects are sent
+    ResultKind.REPORT: _report,
+    ResultKind.SEGMENTATION: _segmentations,
+    ResultKind.CAPTURE: _captures,
+}

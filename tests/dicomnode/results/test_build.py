@@ -1,0 +1,22 @@
+"""The one door of the results room."""
+
+import pytest
+
+from dicomnode.findings import ResultKind
+from dicomnode.results.build import BUILDERS, build_results
+from tests.dicomnode.results.samples import forms
+
+
+def test_every_kind_has_its_builder() -> None:
+    """A kind that a destination can ask for is a kind that can be made, and the report is made first."""
+    assert set(BUILDERS) == set(ResultKind)
+    assert next(iter(BUILDERS)) is ResultKind.REPORT
+
+
+@pytest.mark.parametrize("kind", list(ResultKind))
+def test_only_what_is_wanted_is_built(kind: ResultKind) -> None:
+    """Asked for one kind, the door hands out no other, and no two objects share a UID."""
+    results = build_results(forms()["several"], frozenset({kind}))
+    assert {result.kind for result in results} == {kind}
+    uids = [str(result.dataset.SOPInstanceUID) for result in results]
+    assert len(set(uids)) == len(uids)

@@ -59,6 +59,8 @@ def analyse_study(
     """Select, decode and analyse. Raises EngineError; images that cannot be used are told, not raised."""
     paths, headers, not_analysed = _read_headers(files)
     chosen, exclusions = select(headers, model.policy)
+    for item in exclusions:
+        log.info("left out", sop_instance_uid=str(item.header.SOPInstanceUID), rule=item.rule, reason=item.reason)
     not_analysed += [NotAnalysed(item.header, item.reason, excluded_by_rule=True) for item in exclusions]
     sources, undecodable = _load([paths[str(header.SOPInstanceUID)] for header in chosen], chosen)
     not_analysed += undecodable

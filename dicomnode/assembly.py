@@ -78,11 +78,20 @@ def open_model(settings: ModelSettings) -> Model:
         engine=open_engine(package, settings.backend, settings.threads),
         digest=hashlib.sha256((package.folder / MANIFEST_NAME).read_bytes()).hexdigest(),
         labels=tuple(CodedLabel(item.name, item.value, item.scheme, item.meaning) for item in package.labels),
-        policy=SelectionPolicy(
-            accept_digitised_film=settings.accept_digitised_film,
-            accept_lossy=settings.accept_lossy,
-            modalities=settings.modalities,
-        ),
+        policy=policy_of(settings),
+    )
+
+
+def policy_of(settings: ModelSettings) -> SelectionPolicy:
+    """What a model may be given, as configured."""
+    return SelectionPolicy(
+        modalities=settings.modalities,
+        accept_digitised_film=settings.accept_digitised_film,
+        accept_lossy=settings.accept_lossy,
+        accept_implants=settings.accept_implants,
+        accept_partial_views=settings.accept_partial_views,
+        accept_repeats=settings.accept_repeats,
+        accept_synthetic_2d=settings.accept_synthetic_2d,
     )
 
 

@@ -132,6 +132,10 @@ class ModelSettings(_Section):
     modalities: Annotated[tuple[str, ...], Field(min_length=1)] = ("MG",)
     accept_digitised_film: bool = False
     accept_lossy: bool = True
+    accept_implants: bool = False
+    accept_partial_views: bool = True
+    accept_repeats: bool = True
+    accept_synthetic_2d: bool = True
 
 
 class DestinationSettings(_Section):

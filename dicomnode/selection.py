@@ -1,7 +1,7 @@
 """Which images of a study are analysed: one small rule after the other, and the first that objects is the reason."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 from pydicom.uid import (
@@ -17,10 +17,13 @@ from pydicom.uid import (
     SurfaceSegmentationStorage,
 )
 
-from dicomnode.images.attributes import flag, number
+from dicomnode.images.attributes import flag, number, text, texts
 from dicomnode.images.mammography import is_digitised_film, is_mammogram, read_view, read_view_modifiers
+from dicomnode.study_rules import earlier_repeats, has_presentation_twin, rejected_by_note
 
 MAGNIFIED = 1.25  # contact views are estimated at up to about 1.1, magnification stands give 1.5 to 2
+RAW = "The image is raw data for processing"
+REPEATED = "The same view was taken again later, and only the last is analysed."
 _LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K))
 _LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"  # younger than some dictionaries
 _MAPS = frozenset((SegmentationStorage, SurfaceSegmentationStorage, ParametricMapStorage, _LABEL_MAP))
@@ -35,6 +38,8 @@ class SelectionPolicy:
     modalities: tuple[str, ...] = ("MG",)
     accept_implants: bool = False
     accept_partial_views: bool = True
+    accept_repeats: bool = True
+    accept_synthetic_2d: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +56,26 @@ Rule = Callable[[Dataset, SelectionPolicy], str]
 
 def select(headers: Sequence[Dataset], policy: SelectionPolicy) -> tuple[list[Dataset], list[Exclusion]]:
     """Headers of the images to analyse, and the others with the reason; both in the order given."""
-    chosen: list[Dataset] = []
-    excluded: list[Exclusion] = []
+    rejected = rejected_by_note(headers)
+    found: dict[int, Exclusion] = {}
     for header in headers:
-        exclusion = _first_objection(header, policy)
-        if exclusion is None:
-            chosen.append(header)
-        else:
-            excluded.append(exclusion)
+        reason = rejected.get(text(header, "SOPInstanceUID"), "")
+        exclusion = Exclusion(header, "rejected_by_note", reason) if reason else _first_objection(header, policy)
+        if exclusion is not None:
+            found[id(header)] = exclusion
+    chosen = [header for header in headers if id(header) not in found]
+    if not policy.accept_repeats:
+        found |= {id(header): Exclusion(header, "earlier_repeat", REPEATED) for header in earlier_repeats(chosen)}
+        chosen = [header for header in chosen if id(header) not in found]
+    excluded = [_with_its_twin(found[id(header)], chosen) for header in headers if id(header) in found]
     return chosen, excluded
+
+
+def _with_its_twin(exclusion: Exclusion, chosen: Sequence[Dataset]) -> Exclusion:
+    """Raw data is no loss to the reader where the image made from it is analysed."""
+    if exclusion.rule != for_processing.__name__ or not has_presentation_twin(exclusion.header, chosen):
+        return exclusion
+    return replace(exclusion, reason=f"{RAW}; the image for presentation made from it is analysed.")
 
 
 def _first_objection(header: Dataset, policy: SelectionPolicy) -> Exclusion | None:
@@ -122,7 +138,21 @@ def for_processing(header: Dataset, _policy: SelectionPolicy) -> str:
     """Raw detector values need a model of their own; the presentation twin is analysed."""
     if flag(header, "SOPClassUID") != DigitalMammographyXRayImageStorageForProcessing:
         return ""
-    return "The image is raw data for processing; only images for presentation are analysed."
+    return f"{RAW}; only images for presentation are analysed."
+
+
+def contradicting_intent(header: Dataset, _policy: SelectionPolicy) -> str:
+    """The SOP class says for presentation and the intent says for processing: a window would be applied to raw data."""
+    if flag(header, "PresentationIntentType") != "FOR PROCESSING":
+        return ""
+    return "The image says both that it is for presentation and that it is raw data for processing."
+
+
+def synthetic_2d(header: Dataset, policy: SelectionPolicy) -> str:
+    """A single image computed from tomosynthesis, told by its image type (PS3.3 C.8.11.7.1.4)."""
+    if policy.accept_synthetic_2d or "GENERATED_2D" not in texts(header, "ImageType"):
+        return ""
+    return "The image was computed from tomosynthesis, which this node is not configured to analyse."
 
 
 def tomosynthesis(header: Dataset, _policy: SelectionPolicy) -> str:
@@ -183,7 +213,14 @@ def partial_view(header: Dataset, policy: SelectionPolicy) -> str:
 
 # In order: what it is, then how it is made, then what it shows. The order decides which reason is told.
 RULES: tuple[Rule, ...] = (not_an_image, other_modality)
-MAMMOGRAPHY_RULES: tuple[Rule, ...] = (for_processing, tomosynthesis, digitised_film, other_kind_of_mammogram)
+MAMMOGRAPHY_RULES: tuple[Rule, ...] = (
+    for_processing,
+    contradicting_intent,
+    tomosynthesis,
+    synthetic_2d,
+    digitised_film,
+    other_kind_of_mammogram,
+)
 PIXEL_RULES: tuple[Rule, ...] = (several_frames, not_greyscale, burned_in_annotation, lossy_pixels)
 VIEW_RULES: tuple[Rule, ...] = (
     quality_control,

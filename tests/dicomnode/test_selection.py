@@ -1,5 +1,7 @@
 """Each rule that keeps an image from being analysed, alone and in order."""
 
+from pathlib import Path
+
 import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -14,6 +16,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from dicomnode.images import read_header
 from dicomnode.selection import SelectionPolicy, select
 from tests.dicomnode.results.samples import digital_header, film_header, four_views
 
@@ -86,6 +89,7 @@ def test_a_screening_study_is_analysed_whole() -> None:
         ("tomosynthesis", changed(SOPClassUID=BreastTomosynthesisImageStorage, NumberOfFrames=60)),
         ("digitised_film", film_header()),
         ("other_kind_of_mammogram", changed(SOPClassUID=ComputedRadiographyImageStorage)),
+        ("contradicting_intent", changed(PresentationIntentType="FOR PROCESSING")),
         ("quality_control", changed(QualityControlImage="YES")),
         ("specimen", with_view("127457009")),
         ("magnification_view", with_modifier("399163009")),
@@ -111,6 +115,8 @@ def test_each_rule(rule: str, header: Dataset) -> None:
         with_modifier("399011000"),
         in_syntax(digital_header(), JPEG2000),
         changed(LossyImageCompression="01"),
+        changed(ImageType=["DERIVED", "PRIMARY", "TOMOSYNTHESIS", "GENERATED_2D"]),
+        changed(PresentationIntentType="FOR PRESENTATION", FieldOfViewHorizontalFlip="YES"),
     ],
 )
 def test_what_is_no_reason(header: Dataset) -> None:
@@ -128,6 +134,12 @@ def test_what_is_no_reason(header: Dataset) -> None:
         (SelectionPolicy(accept_lossy=False), digital_header(), ""),
         (SelectionPolicy(accept_implants=True), changed(BreastImplantPresent="YES"), ""),
         (SelectionPolicy(accept_partial_views=False), changed(PartialView="YES"), "partial_view"),
+        (
+            SelectionPolicy(accept_synthetic_2d=False),
+            changed(ImageType=["DERIVED", "PRIMARY", "TOMOSYNTHESIS", "GENERATED_2D"]),
+            "synthetic_2d",
+        ),
+        (SelectionPolicy(accept_synthetic_2d=False), changed(ImageType=["DERIVED", "PRIMARY"]), ""),
         (SelectionPolicy(modalities=("CT",)), changed(SOPClassUID=CTImageStorage, Modality="CT"), ""),
         (SelectionPolicy(modalities=("CT",)), digital_header(), "other_modality"),
     ],
@@ -153,3 +165,22 @@ def test_mammography_rules_leave_other_images_alone() -> None:
     """A CT is not asked for implants."""
     header = changed(SOPClassUID=CTImageStorage, Modality="CT", BreastImplantPresent="YES")
     assert rule_for(header, SelectionPolicy(modalities=("CT",))) == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "rule"),
+    [
+        ("ffdm/GH133.dcm", ""),
+        ("headers-openrem/MG-Im-GE_Seno_1_ForPresentation.dcm", ""),
+        ("headers-openrem/MG-Im-GE_Seno_2_ForPresentation.dcm", ""),
+        ("headers-openrem/MG-Im-GE_Seno_1_ForProcessing.dcm", "for_processing"),
+        ("headers-openrem/MG-Im-GE-SenDS-scaled.dcm", "for_processing"),
+        ("headers-openrem/MG-RDSR-GEPristina-2D.dcm", "not_an_image"),
+        ("secondary-capture/MG1_J2KI.dcm", "other_modality"),
+        ("tomo/jpeg2k_3d.dcm", "tomosynthesis"),
+        ("cbis-ddsm/P_00820_LEFT_MLO.dcm", "digitised_film"),
+    ],
+)
+def test_files_of_real_devices(test_data: Path, file: str, rule: str) -> None:
+    """What each is and what becomes of it; the kind is read from the SOP class, for one says Modality RG."""
+    assert rule_for(read_header(test_data / "dicom" / file)) == rule

@@ -6,10 +6,13 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from dicomnode.analysis import Model
 from dicomnode.config import ModelSettings, Settings
 from dicomnode.dispatch import Dispatcher
+from dicomnode.evidence import Evidence, OpenAssociations, PacsHasMore
+from dicomnode.find import count_by_modality
 from dicomnode.findings import CodedLabel
 from dicomnode.intake import Intake
 from dicomnode.receiver import Receiver
@@ -47,16 +50,25 @@ def process_name(role: str) -> str:
     return f"{role}-{platform.node()}-{os.getpid()}"
 
 
-def make_receiver(settings: Settings, stores: Stores) -> Receiver:
-    """The acceptor, not yet listening."""
-    modalities = frozenset(modality for model in settings.models for modality in model.modalities)
-    intake = Intake(stores.database, stores.archive, settings.node.maximum_instance_bytes, modalities)
-    return Receiver(settings.node, intake, server_context(settings.tls))
+def make_receiver(settings: Settings, stores: Stores, arriving: OpenAssociations) -> Receiver:
+    """The acceptor, not yet listening. arriving: is told which study comes over which association."""
+    intake = Intake(stores.database, stores.archive, settings.node.maximum_instance_bytes, _modalities(settings))
+    return Receiver(settings.node, intake, server_context(settings.tls), arriving)
 
 
-def make_dispatcher(settings: Settings, stores: Stores) -> Dispatcher:
-    """The judge of completeness."""
-    return Dispatcher(stores.database, settings.completeness, settings.models, settings.worker.max_attempts)
+def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociations) -> Dispatcher:
+    """The judge of completeness. arriving: what the receiver of the same process is told."""
+    evidence: list[Evidence] = [arriving]
+    for pacs in settings.destinations:
+        if pacs.name == settings.completeness.ask:
+            tls = client_context(settings.tls)
+            count = partial(count_by_modality, pacs=pacs, ae_title=settings.node.ae_title, tls=tls)
+            evidence.append(PacsHasMore(stores.database, count, _modalities(settings), settings.completeness.quiet_s))
+    return Dispatcher(stores.database, settings.completeness, settings.models, settings.worker.max_attempts, evidence)
+
+
+def _modalities(settings: Settings) -> frozenset[str]:
+    return frozenset(modality for model in settings.models for modality in model.modalities)
 
 
 def make_sender(settings: Settings, stores: Stores) -> Sender:

@@ -88,6 +88,7 @@ class CompletenessSettings(_Section):
 
     quiet_s: Seconds = 30.0
     deadline_s: Seconds = 900.0
+    ask: str | None = None
 
 
 class WorkerSettings(_Section):
@@ -180,6 +181,14 @@ class Settings(BaseSettings):
             if twice:
                 msg = f"{what} given twice: {', '.join(twice)}"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _who_is_asked_is_known(self) -> Self:
+        asked = self.completeness.ask
+        if asked is not None and asked not in {destination.name for destination in self.destinations}:
+            msg = f"completeness.ask: there is no destination {asked!r}"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

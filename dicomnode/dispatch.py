@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dicomnode.config import CompletenessSettings, ModelSettings
+from dicomnode.evidence import Evidence
 from dicomnode.logs import get_logger
 from storage.database import Database
 from storage.lifecycle import StudyState
@@ -21,8 +22,12 @@ class Dispatcher:
         completeness: CompletenessSettings,
         models: Sequence[ModelSettings],
         max_attempts: int,
+        evidence: Sequence[Evidence] = (),
     ) -> None:
+        """Take what to ask about studies that are quiet. evidence: the deadline is above it."""
         self._database = database
+        self._evidence = evidence
+        self._waiting: dict[str, str] = {}
         self._completeness = completeness
         self._models = models
         self._max_attempts = max_attempts
@@ -38,9 +43,19 @@ class Dispatcher:
         """Queue every study that is due. Returns whether there was one."""
         with self._database.transaction() as connection:
             due = due_studies(connection, self._completeness.quiet_s, self._completeness.deadline_s)
-        for study in due:
+        ready = [study for study in due if study.reason == "deadline" or not self._waits(study)]
+        for study in ready:
+            self._waiting.pop(study.study_instance_uid, None)
             self._dispatch(study)
-        return bool(due)
+        return bool(ready)
+
+    def _waits(self, study: DueStudy) -> bool:
+        """Whether something speaks against it; said in the log when it is new."""
+        reason = next((why for item in self._evidence if (why := item.against(study))), "")
+        if reason and self._waiting.get(study.study_instance_uid) != reason:
+            log.info("study waits", study_instance_uid=study.study_instance_uid, reason=reason)
+        self._waiting[study.study_instance_uid] = reason
+        return bool(reason)
 
     def _dispatch(self, study: DueStudy) -> None:
         models = [model for model in self._models if set(model.modalities) & set(study.modalities)]

@@ -5,6 +5,7 @@ DicomnodeError
 ├── ImageError               the sender's: an instance that was stored cannot be turned into an image
 ├── RefusedInstance          the sender's: an instance that is not taken; carries the DIMSE status that says why
 ├── DeliveryFailed           the destination's or the network's: worth another try later
+├── QueryFailed              the PACS's or the network's: it did not say what it has
 ├── ValidatorFailed          a validator's: it crashed, hung, or could not read what it was given
 └── DemoFailed               the demo did not get back what it expected
 
@@ -45,6 +46,12 @@ class DeliveryFailed(DicomnodeError):  # noqa: N818  the reason is the destinati
 
 class ValidatorFailed(DicomnodeError):  # noqa: N818  the validator's fault, like DeliveryFailed
     """Somebody else's validator did not run to its end; the message says which and how it ended."""
+
+
+class QueryFailed(DicomnodeError):  # noqa: N818  the reason is the PACS's
+    """A PACS could not be asked, or gave no usable answer."""
+
+    retryable = True
 
 
 class DemoFailed(DicomnodeError):  # noqa: N818  says what did not come back

@@ -19,6 +19,7 @@ from dicomnode import dimse, upper_layer
 from dicomnode.config import NodeSettings
 from dicomnode.contexts import accepted_contexts
 from dicomnode.errors import RefusedInstance
+from dicomnode.evidence import OpenAssociations
 from dicomnode.intake import OUT_OF_RESOURCES, SUCCESS, Arrival, Incoming, Intake, Taken
 from dicomnode.logs import Stopwatch, bound, get_logger
 from dicomnode.upper_layer import Context, Patience, PeerGone, ProtocolError, UpperLayer
@@ -52,13 +53,21 @@ class _Peer:
 class Receiver:
     """Listens on one address until closed. `port` is the one that the system gave when 0 was asked for.
 
-    tls: the context of a server that speaks nothing but TLS; None for plain connections.
+    tls: the context of a server that speaks nothing but TLS; None for plain connections. arriving: is told which
+    study comes over which association.
     """
 
-    def __init__(self, settings: NodeSettings, intake: Intake, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        settings: NodeSettings,
+        intake: Intake,
+        tls: ssl.SSLContext | None = None,
+        arriving: OpenAssociations | None = None,
+    ) -> None:
         self._settings = settings
         self._intake = intake
         self._tls = tls
+        self._arriving = arriving or OpenAssociations()
         self._supported = accepted_contexts()
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
@@ -134,6 +143,7 @@ class Receiver:
         except Exception:
             log.exception("association failed", association=address)
         finally:
+            self._arriving.ended(connection)
             upper.close()
             with self._lock:
                 del self._open[connection]
@@ -162,7 +172,7 @@ class Receiver:
 
             with contextlib.closing(upper.messages(open_sink)) as messages:
                 for message in messages:
-                    answer = self._answer(message)
+                    answer = self._answer(message, connection)
                     if answer is not None:
                         upper.respond(message.context_id, answer)
 
@@ -184,7 +194,7 @@ class Receiver:
             return upper_layer.LOCAL_LIMIT_EXCEEDED, reason
         return None, ""
 
-    def _answer(self, message: dimse.Message) -> bytes | None:
+    def _answer(self, message: dimse.Message, connection: socket.socket) -> bytes | None:
         command = message.command
         if command.field == dimse.C_CANCEL_RQ:
             return None  # has no response, and there is nothing here to cancel
@@ -195,22 +205,22 @@ class Receiver:
             log.warning("operation not offered", command_field=f"0x{command.field:04X}")
             return dimse.encode_response(command, UNRECOGNIZED_OPERATION)
         with bound(sop_instance_uid=command.sop_instance_uid):
-            return dimse.encode_response(command, *_store(message.dataset))
+            return dimse.encode_response(command, *self._store(message.dataset, connection))
 
-
-def _store(arrival: Arrival) -> tuple[int, str]:
-    """Status and comment for the peer."""
-    watch = Stopwatch()
-    try:
-        taken = arrival.finish()
-    except RefusedInstance as refused:
-        log.warning("refused", status=f"0x{refused.status:04X}", reason=str(refused), duration_ms=watch.ms())
-        return refused.status, str(refused)
-    except Exception:
-        log.exception("not stored", status=f"0x{OUT_OF_RESOURCES:04X}", duration_ms=watch.ms())
-        return OUT_OF_RESOURCES, "the node cannot store now, try again later"
-    _log_taken(taken, watch)
-    return SUCCESS, ""
+    def _store(self, arrival: Arrival, connection: socket.socket) -> tuple[int, str]:
+        """Status and comment for the peer."""
+        watch = Stopwatch()
+        try:
+            taken = arrival.finish()
+        except RefusedInstance as refused:
+            log.warning("refused", status=f"0x{refused.status:04X}", reason=str(refused), duration_ms=watch.ms())
+            return refused.status, str(refused)
+        except Exception:
+            log.exception("not stored", status=f"0x{OUT_OF_RESOURCES:04X}", duration_ms=watch.ms())
+            return OUT_OF_RESOURCES, "the node cannot store now, try again later"
+        self._arriving.note(connection, taken.instance.study_instance_uid)
+        _log_taken(taken, watch)
+        return SUCCESS, ""
 
 
 def _incoming(command: dimse.Command, context: Context, calling_ae_title: str) -> Incoming:

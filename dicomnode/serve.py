@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dicomnode import assembly, metrics
 from dicomnode.config import Settings
+from dicomnode.evidence import OpenAssociations
 from dicomnode.logs import get_logger
 from dicomnode.rounds import run_rounds
 
@@ -80,9 +81,10 @@ def serve(settings: Settings, config: Path) -> int:
 def _receive(settings: Settings, stores: assembly.Stores, stop: threading.Event) -> None:
     stores.archive.sweep_incoming()
     metrics.start(settings.metrics, stores.database, stores.archive)
-    dispatcher = assembly.make_dispatcher(settings, stores)
+    arriving = OpenAssociations()
+    dispatcher = assembly.make_dispatcher(settings, stores, arriving)
     dispatcher.after_start()
-    receiver = assembly.make_receiver(settings, stores)
+    receiver = assembly.make_receiver(settings, stores, arriving)
     receiver.open()
     try:
         run_rounds(dispatcher.do_one_round, stop, PAUSE_S, "dispatcher")

@@ -65,12 +65,21 @@ def test_orthanc_routes_and_gets_the_results(tmp_path: Path, database_url: str, 
     port = free_port()
     with running_orthanc(tmp_path / "orthanc", node_port=port, lua=[ROUTE_MAMMOGRAMS]) as pacs:
         destination = Destination(pacs.ae_title, pacs.dicom_port)
-        config = NodeConfig(tmp_path / "node", destination, database_url=database_url, port=port, quiet_s=3.0)
+        config = NodeConfig(
+            tmp_path / "node",
+            destination,
+            database_url=database_url,
+            port=port,
+            quiet_s=1.0,  # short: Orthanc is asked whether it has more
+            other={"completeness": {"ask": destination.name}},
+        )
         with running_node(config) as node:
             sent = dcmtk.storescu(pacs.dicom_port, [tmp_path / "films"], called=pacs.ae_title, options=["-xr"])
             assert sent.ok, sent.output
             objects = node.wait_for("job done", study_instance_uid=study)["objects"]
             pacs.wait_for(study, "SEG", objects - 1)
             pacs.wait_for(study, "SR")
+            assert len(node.lines("study queued")) == 1
+            assert not node.lines("completeness not asked")
         assert pacs.count(study, "MG") == len(films)
         _check_results(pacs, study, {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in films})

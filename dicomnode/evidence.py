@@ -1,0 +1,91 @@
+"""What speaks against a quiet study being complete: an association that still sends it, a PACS that has more of it."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from dicomnode.errors import QueryFailed
+from dicomnode.logs import get_logger
+from storage.database import Database
+from storage.studies import DueStudy, instances_of
+
+log = get_logger(__name__)
+
+FORGET_S = 86400.0  # answers about studies that went on without being complete
+
+
+class Evidence(Protocol):
+    """One source of evidence."""
+
+    def against(self, study: DueStudy) -> str:
+        """Why the study is not complete yet, in a few words; empty where nothing speaks against it."""
+        ...
+
+
+class OpenAssociations:
+    """Which study each open association sent last; who sends another study, or ends, is through with that one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._studies: dict[object, str] = {}
+
+    def note(self, association: object, study_instance_uid: str) -> None:
+        """An instance of the study came over the association."""
+        with self._lock:
+            self._studies[association] = study_instance_uid
+
+    def ended(self, association: object) -> None:
+        """The association is closed."""
+        with self._lock:
+            self._studies.pop(association, None)
+
+    def against(self, study: DueStudy) -> str:
+        """See Evidence."""
+        with self._lock:
+            still_open = study.study_instance_uid in self._studies.values()
+        return "an association that sends it is still open" if still_open else ""
+
+
+CountAtPacs = Callable[[str], Mapping[str, int]]
+
+
+class PacsHasMore:
+    """Compares with the PACS's own count, asked no more often than every `pause_s`.
+
+    count: number of instances by modality that the PACS has of a study; raises QueryFailed. modalities: those that
+    count here, for a PACS also holds what it does not route to us, and our own results.
+    """
+
+    def __init__(self, database: Database, count: CountAtPacs, modalities: frozenset[str], pause_s: float) -> None:
+        self._database = database
+        self._count = count
+        self._modalities = modalities
+        self._pause_s = pause_s
+        self._answers: dict[str, tuple[float, int]] = {}
+
+    def against(self, study: DueStudy) -> str:
+        """See Evidence. A PACS that cannot be asked is no evidence: the study goes on, and the log says so."""
+        expected = self._expected(study.study_instance_uid)
+        with self._database.transaction() as connection:
+            instances = instances_of(connection, study.study_instance_uid)
+        here = sum(item.modality in self._modalities for item in instances)
+        if here < expected:
+            return f"the PACS has {expected} images of it, here are {here}"
+        self._answers.pop(study.study_instance_uid, None)
+        return ""
+
+    def _expected(self, study_instance_uid: str) -> int:
+        asked_at, expected = self._answers.get(study_instance_uid, (None, 0))
+        if asked_at is not None and time.monotonic() - asked_at < self._pause_s:
+            return expected
+        try:
+            counts = self._count(study_instance_uid)
+        except QueryFailed as error:
+            log.warning("completeness not asked", study_instance_uid=study_instance_uid, reason=str(error))
+            return 0
+        expected = sum(number for modality, number in counts.items() if modality in self._modalities)
+        now = time.monotonic()
+        self._answers = {uid: answer for uid, answer in self._answers.items() if now - answer[0] < FORGET_S}
+        self._answers[study_instance_uid] = (now, expected)
+        return expected

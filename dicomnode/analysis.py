@@ -13,8 +13,9 @@ from dicomnode.errors import ImageError
 from dicomnode.findings import AnalysedImage, CodedLabel, NotAnalysed, RunIdentity, StudyAnalysis
 from dicomnode.images import SourceImage, load_image, read_header
 from dicomnode.logs import Stopwatch, get_logger
+from dicomnode.reader import to_input
 from dicomnode.selection import SelectionPolicy, select
-from engines.base import Analysed, Engine, InputImage
+from engines.base import Analysed, Engine
 
 log = get_logger(__name__)
 
@@ -65,7 +66,7 @@ def analyse_study(
     sources, undecodable = _load([paths[str(header.SOPInstanceUID)] for header in chosen], chosen)
     not_analysed += undecodable
     watch = Stopwatch()
-    outcomes = model.engine.analyse([_input(source) for source in sources])
+    outcomes = model.engine.analyse([to_input(source) for source in sources])
     analysed: list[AnalysedImage] = []
     for source, outcome in zip(sources, outcomes, strict=True):
         if isinstance(outcome, Analysed):
@@ -137,13 +138,3 @@ def _load(paths: Sequence[Path], headers: Sequence[Dataset]) -> tuple[list[Sourc
             undecodable.append(NotAnalysed(header, str(error), excluded_by_rule=False))
     log.info("decoded", images=len(sources), duration_ms=watch.ms())
     return sources, undecodable
-
-
-def _input(source: SourceImage) -> InputImage:
-    return InputImage(
-        pixels=source.pixels,
-        valid=source.valid,
-        laterality=source.laterality,
-        view=source.view,
-        spacing_mm=(source.spacing.row_mm, source.spacing.column_mm) if source.spacing else None,
-    )

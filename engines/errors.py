@@ -4,7 +4,8 @@ EngineError
 ├── PackageError          the model package is damaged or not one: fix the package
 ├── BackendUnavailable    the asked backend cannot run on this machine: install it or ask for another
 ├── InferenceError        one run of the network failed: may work again
-└── EngineOutputError     the network answered nonsense: the package does not fit its description
+├── EngineOutputError     the network answered nonsense: the package does not fit its description
+└── DataError             images or annotations to train on or to measure with are not usable: fix the data
 """
 
 from typing import ClassVar
@@ -32,3 +33,7 @@ class InferenceError(EngineError):
 
 class EngineOutputError(EngineError):
     """The network's output is not what its package promises."""
+
+
+class DataError(EngineError):
+    """A table of annotations or an image is missing, damaged or not what is needed; the message says what to do."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.annotations import Case, load_case
 from engines.breast import NoBreastError
 from engines.preprocess import FILTERS, Filter, PreprocessSettings, prepare
-from engines.training.cases import Case, load_case
 
 
 @dataclass(frozen=True, slots=True)

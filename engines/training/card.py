@@ -128,14 +128,16 @@ ROWS = (
     ("patients", ("patients",)),
     ("images", ("images",)),
     ("lesions", ("lesions",)),
-    *((f"lesion sensitivity at {rate} FP per image", ("froc", rate)) for rate in ("0.25", "0.5", "1.0", "2.0", "4.0")),
-    ("lesion sensitivity at the threshold", ("at_threshold", "sensitivity")),
-    ("FP per image at the threshold", ("at_threshold", "false_positives_per_image")),
+    *((f"lesion sensitivity at {rate} FP per image", ("froc", rate)) for rate in ("0.25", "0.5", "1", "2", "4")),
+    ("lesion sensitivity at the threshold", ("lesion_sensitivity",)),
+    ("FP per image at the threshold", ("false_positives_per_image",)),
     ("benign / malignant AUC, detected lesions", ("malignancy_auc_detected",)),
+    ("benign / malignant AUC, all lesions", ("malignancy_auc_all",)),
     ("mass / normal AUC by image", ("image_auc",)),
-    ("mass images with a finding", ("mass_images_called",)),
-    ("normal images with a finding", ("normal_images_called",)),
-    ("FP per normal image at the threshold", ("false_positives_per_normal_image",)),
+    ("images with a mass that have a finding", ("sensitivity",)),
+    ("normal images without a finding", ("specificity",)),
+    ("accuracy by image", ("accuracy",)),
+    ("precision by image", ("precision",)),
 )
 
 
@@ -144,7 +146,5 @@ def _cell(facts: Mapping[str, Any], path: tuple[str, ...]) -> str:
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     if isinstance(value, Mapping):
-        if value["value"] is None:
-            return "-"
         return f"{value['value']:.3f} [{value['low'] or 0:.2f}-{value['high'] or 0:.2f}]"
     return "" if value is None else str(value)

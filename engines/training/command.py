@@ -10,16 +10,17 @@ from typing import Any
 
 import torch
 
+from engines.errors import DataError
+from engines.evaluation.figures import figures
 from engines.networks.efficientnet_lite import imagenet_backbone
 from engines.networks.one_stage import OneStageDetector
 from engines.package import ModelPackage
 from engines.preprocess import FILTERS, PreprocessSettings
 from engines.training.augment import AugmentSettings
 from engines.training.cache import CachedCases, cached
-from engines.training.cases import Part, TrainingDataError, read_cases, split_by_patient
-from engines.training.evaluate import apply, chance, choose, figures, normal_and_mass_figures
+from engines.training.cases import Part, read_cases, split_by_patient
+from engines.training.evaluate import apply, chance, choose
 from engines.training.loop import LoopSettings, Trainer, candidates_of, judge_all
-from engines.training.mias import read_mias
 from engines.training.pictures import draw_froc, draw_log
 from engines.training.publish import NAME, publish
 from engines.training.recipe import Recipe
@@ -55,7 +56,7 @@ def main(given: Sequence[str] | None = None) -> int:
     options = arguments(given)
     try:
         package = run(options)
-    except TrainingDataError as error:
+    except DataError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     if package is None:
@@ -115,9 +116,9 @@ def finish(
     }
     curves = {"CBIS-DDSM validation": judged["validation"], "CBIS-DDSM test": judged["test"]}
     if options.mias is not None:
-        mias = cached(read_mias(options.mias), settings, _cache(options), tell, FILTERS)
+        mias = cached(read_cases(options.mias, "--mias"), settings, _cache(options), tell, FILTERS)
         judged_mias = apply(choices, judge_all(network, mias, choices.filter))
-        evaluation["mini_mias"] = normal_and_mass_figures(judged_mias, choices.threshold)
+        evaluation["mini_mias"] = figures(judged_mias, choices.threshold)
         curves["mini-MIAS"] = judged_mias
     draw_log(options.out / "log.csv", options.out / "training.png")
     draw_froc(curves, options.out / "froc.png")

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from engines.decode import Candidates, DecodeSettings, decode
+from engines.evaluation.froc import FALSE_POSITIVE_RATES, judge, sensitivity_at
+from engines.evaluation.pool import Judged
 from engines.networks.one_stage import OneStageDetector
 from engines.preprocess import Filter, to_batch
 from engines.training.augment import AugmentSettings, Sample, draw
 from engines.training.cache import CachedCases
-from engines.training.froc import FALSE_POSITIVE_RATES, Judged, judge, sensitivity_at
 from engines.training.losses import Losses, Targets, losses
 
 AVERAGE_DECAY = 0.998

@@ -8,7 +8,8 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.training.froc import FALSE_POSITIVE_RATES, Judged, sensitivity_at
+from engines.evaluation.froc import FALSE_POSITIVE_RATES, sensitivity_at
+from engines.evaluation.pool import Judged
 
 mpl.use("Agg")
 

@@ -4,11 +4,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.annotations import Case
 from engines.decode import DecodeSettings, decode
 from engines.networks.one_stage import RawOutputs
 from engines.training.augment import AugmentSettings, Sample, draw, move_boxes
 from engines.training.cache import CachedCases
-from engines.training.cases import Case
 from engines.training.losses import Targets, losses
 
 BOX = (100.0, 200.0, 148.0, 260.0)

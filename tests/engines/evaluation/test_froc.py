@@ -2,12 +2,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from engines.manifest import Calibration
-from engines.training.calibrate import fit_calibration
-from engines.training.froc import Judged, auc, bootstrap, hits, malignancy_pairs, sensitivity_at, threshold_at
+from engines.evaluation.bootstrap import bootstrap
+from engines.evaluation.froc import hits, sensitivity_at, threshold_at
+from engines.evaluation.pool import Judged, Pool, auc, pooled
+
+
+def _at_one(pool: Pool) -> float:
+    """Sensitivity at one false positive per image."""
+    return pool.sensitivity_at(1.0)
 
 
 def _judged(
@@ -69,7 +72,7 @@ def test_auc_is_the_share_of_ordered_pairs() -> None:
 def test_malignancy_is_taken_from_the_best_detection_of_known_lesions() -> None:
     """Missed lesions and those of unknown pathology are left out."""
     judged = [_judged([0.9, 0.8, 0.1], [0, 0, 1], [1, 0, -1], looks=[0.7, 0.2, 0.5])]
-    answers, truths = malignancy_pairs(judged, 0.5)
+    answers, truths = pooled(judged).found_lesions(0.5)
     assert answers.tolist() == pytest.approx([0.7])
     assert truths.tolist() == [1]
 
@@ -77,26 +80,9 @@ def test_malignancy_is_taken_from_the_best_detection_of_known_lesions() -> None:
 def test_the_bootstrap_is_seeded_and_holds_the_value() -> None:
     """The interval is the same each time and contains the figure; patients, not images, are drawn."""
     judged = [_judged([0.9], [0 if number % 3 else -1], [1], patient=f"P{number // 2}") for number in range(40)]
-    first, second = (bootstrap(judged, lambda items: sensitivity_at(items, 1.0), resamples=200) for _ in range(2))
+    first, second = (bootstrap(judged, {"found": _at_one}, resamples=200)["found"] for _ in range(2))
     assert first == second
     assert first.low <= first.value <= first.high
     one_patient = [_judged([0.9], [0 if number % 3 else -1], [1]) for number in range(40)]
-    alone = bootstrap(one_patient, lambda items: sensitivity_at(items, 1.0), resamples=50)
+    alone = bootstrap(one_patient, {"found": _at_one}, resamples=50)["found"]
     assert alone.low == alone.value == alone.high
-
-
-@given(slope=st.floats(0.4, 3.0), intercept=st.floats(-2.0, 2.0))
-def test_calibration_recovers_what_made_the_truth(slope: float, intercept: float) -> None:
-    """Labels drawn from a known curve lead back to about that curve."""
-    rng = np.random.default_rng(0)
-    scores = rng.uniform(0.05, 0.95, 4000)
-    chances = 1 / (1 + np.exp(-(slope * np.log(scores / (1 - scores)) + intercept)))
-    fitted = fit_calibration(scores, (rng.random(4000) < chances).astype(np.int64))
-    assert fitted.slope == pytest.approx(slope, abs=0.25)
-    assert fitted.intercept == pytest.approx(intercept, abs=0.25)
-
-
-def test_calibration_of_too_little_is_the_identity() -> None:
-    """A handful of detections, or one class only, teaches nothing."""
-    assert fit_calibration(np.array([0.2, 0.8]), np.array([0, 1])) == Calibration()
-    assert fit_calibration(np.linspace(0.1, 0.9, 50), np.ones(50, np.int64)) == Calibration()

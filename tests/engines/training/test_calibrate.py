@@ -1,0 +1,24 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.manifest import Calibration
+from engines.training.calibrate import fit_calibration
+
+
+@given(slope=st.floats(0.4, 3.0), intercept=st.floats(-2.0, 2.0))
+def test_calibration_recovers_what_made_the_truth(slope: float, intercept: float) -> None:
+    """Labels drawn from a known curve lead back to about that curve."""
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.05, 0.95, 4000)
+    chances = 1 / (1 + np.exp(-(slope * np.log(scores / (1 - scores)) + intercept)))
+    fitted = fit_calibration(scores, (rng.random(4000) < chances).astype(np.int64))
+    assert fitted.slope == pytest.approx(slope, abs=0.25)
+    assert fitted.intercept == pytest.approx(intercept, abs=0.25)
+
+
+def test_calibration_of_too_little_is_the_identity() -> None:
+    """A handful of detections, or one class only, teaches nothing."""
+    assert fit_calibration(np.array([0.2, 0.8]), np.array([0, 1])) == Calibration()
+    assert fit_calibration(np.linspace(0.1, 0.9, 50), np.ones(50, np.int64)) == Calibration()

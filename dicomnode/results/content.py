@@ -7,7 +7,13 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 Relation = Literal[
-    "CONTAINS", "HAS ACQ CONTEXT", "HAS CONCEPT MOD", "HAS OBS CONTEXT", "HAS PROPERTIES", "SELECTED FROM"
+    "CONTAINS",
+    "HAS ACQ CONTEXT",
+    "HAS CONCEPT MOD",
+    "HAS OBS CONTEXT",
+    "HAS PROPERTIES",
+    "INFERRED FROM",
+    "SELECTED FROM",
 ]
 
 
@@ -106,9 +112,31 @@ def image(relation: Relation, source: Dataset, name: Code | None = None, childre
     return with_children(item, children)
 
 
-def polyline(relation: Relation, name: Code, points: Sequence[tuple[float, float]], source: Dataset) -> Dataset:
-    """SCOORD of type POLYLINE. points: (column, row); 0, 0 is the first pixel's outer corner (C.18.6.1.2)."""
+def by_reference(relation: Relation, path: Sequence[int]) -> Dataset:
+    """A relation to an item elsewhere in the tree. path: item numbers, of which the root's is 1 (C.17.3)."""
+    item = Dataset()
+    item.RelationshipType = relation
+    item.ReferencedContentItemIdentifier = list(path)
+    return item
+
+
+def polyline(relation: Relation, name: Code, points: Sequence[tuple[float, float]], selected_from: Dataset) -> Dataset:
+    """SCOORD of type POLYLINE. points: (column, row); 0, 0 is the first pixel's outer corner (C.18.6.1.2).
+
+    selected_from: the item that says which image.
+    """
+    return _coordinates(relation, name, "POLYLINE", points, selected_from)
+
+
+def point(relation: Relation, name: Code, place: tuple[float, float], selected_from: Dataset) -> Dataset:
+    """SCOORD of type POINT; as in polyline."""
+    return _coordinates(relation, name, "POINT", [place], selected_from)
+
+
+def _coordinates(
+    relation: Relation, name: Code, graphic: str, points: Sequence[tuple[float, float]], selected_from: Dataset
+) -> Dataset:
     item = _content(relation, "SCOORD", name)
-    item.GraphicType = "POLYLINE"
-    item.GraphicData = [float(value) for point in points for value in point]
-    return with_children(item, [image("SELECTED FROM", source)])
+    item.GraphicType = graphic
+    item.GraphicData = [float(value) for place in points for value in place]
+    return with_children(item, [selected_from])

@@ -24,6 +24,12 @@ class Size:
     basis: str
 
 
+def box_corners(detection: Detection) -> list[tuple[float, float]]:
+    """The box as a closed line: (column, row) of its corners from the top left, clockwise for the viewer."""
+    x0, y0, x1, y1 = detection.box
+    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
+
+
 def size_of(detection: Detection, spacing: PixelSpacing | None) -> Size:
     """Longest distance within the outline, or the longer side of the box where the model gives no outline."""
     row_mm, column_mm = (spacing.row_mm, spacing.column_mm) if spacing else (1.0, 1.0)

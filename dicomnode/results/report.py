@@ -4,30 +4,20 @@ PS3.16 TID 1500, 1204, 1001, 1410, 1501, 4019; PS3.3 A.35.13.
 """
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage
 
 from dicomnode.findings import StudyAnalysis
-from dicomnode.images.attributes import text
 from dicomnode.images.mammography import read_laterality
 from dicomnode.results import codes, content
-from dicomnode.results.identity import (
-    MANUFACTURER,
-    device_uid,
-    patient_and_study,
-    referenced_requests,
-    run_uid,
-    serial_number,
-    stamp,
-)
+from dicomnode.results.document import can_be_referenced, new_document
+from dicomnode.results.identity import MANUFACTURER, device_uid, run_uid, serial_number
 from dicomnode.results.library import image_library
-from dicomnode.results.measure import size_of
+from dicomnode.results.measure import box_corners, size_of
 from dicomnode.results.tracking import TrackedFinding, site_of
 from dicomnode.results.wording import Verdict, finding_sentence, verdict
-from dicomnode.selection import is_image
 from engines.base import EngineDescription
 
 SERIES_NUMBER = 8001
@@ -35,23 +25,8 @@ SERIES_NUMBER = 8001
 
 def build_report(study: StudyAnalysis, source: Dataset, findings: Sequence[TrackedFinding]) -> Dataset:
     """The report of a run. source: header that patient and study are copied from."""
-    dataset = patient_and_study(source)
-    stamp(dataset, study, Comprehensive3DSRStorage, "sr")
-    dataset.Modality = "SR"
-    dataset.SeriesInstanceUID = run_uid(study.run, "series", "sr")
-    dataset.SeriesNumber = SERIES_NUMBER
-    dataset.InstanceNumber = 1
-    dataset.ReferencedPerformedProcedureStepSequence = []
-    dataset.PerformedProcedureCodeSequence = []
-    dataset.PreliminaryFlag = "PRELIMINARY"
-    dataset.CompletionFlag = "COMPLETE"
-    dataset.VerificationFlag = "UNVERIFIED"
-    requests = referenced_requests(source)
-    if requests:
-        dataset.ReferencedRequestSequence = requests
     images = _images(study)
-    if images:
-        dataset.CurrentRequestedProcedureEvidenceSequence = _evidence(images)
+    dataset = new_document(study, source, images, Comprehensive3DSRStorage, "sr", SERIES_NUMBER)
     dataset.CodingSchemeIdentificationSequence = [_own_scheme()]
     dataset.update(content.container(None, codes.MEASUREMENT_REPORT, _root(study, images, findings), template="1500"))
     return dataset
@@ -68,40 +43,7 @@ def _own_scheme() -> Dataset:
 def _images(study: StudyAnalysis) -> list[Dataset]:
     """Images that the report refers to: those analysed, or where nothing was, those that should have been."""
     analysed = [image.source.header for image in study.analysed]
-    return analysed or [item.header for item in study.not_analysed if _can_be_referenced(item.header)]
-
-
-def _can_be_referenced(header: Dataset) -> bool:
-    keywords = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-    return is_image(header) and all(text(header, keyword) for keyword in keywords)
-
-
-def _evidence(headers: Sequence[Dataset]) -> list[Dataset]:
-    """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1)."""
-    studies = []
-    for study_uid, of_study in _grouped(headers, "StudyInstanceUID"):
-        study = Dataset()
-        study.StudyInstanceUID = study_uid
-        study.ReferencedSeriesSequence = []
-        for series_uid, of_series in _grouped(of_study, "SeriesInstanceUID"):
-            series = Dataset()
-            series.SeriesInstanceUID = series_uid
-            series.ReferencedSOPSequence = [_reference(header) for header in of_series]
-            study.ReferencedSeriesSequence.append(series)
-        studies.append(study)
-    return studies
-
-
-def _grouped(headers: Sequence[Dataset], keyword: str) -> list[tuple[str, list[Dataset]]]:
-    ordered = sorted(headers, key=lambda header: (text(header, keyword), text(header, "SOPInstanceUID")))
-    return [(uid, list(group)) for uid, group in groupby(ordered, key=lambda header: text(header, keyword))]
-
-
-def _reference(header: Dataset) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = header.SOPClassUID
-    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
-    return item
+    return analysed or [item.header for item in study.not_analysed if can_be_referenced(item.header)]
 
 
 def _root(study: StudyAnalysis, images: Sequence[Dataset], findings: Sequence[TrackedFinding]) -> list[Dataset]:
@@ -177,8 +119,7 @@ def _study_group(study: StudyAnalysis, images: Sequence[Dataset], outcome: Verdi
 def _finding_group(finding: TrackedFinding, engine: EngineDescription | None) -> Dataset:
     """TID 1410: the box of one finding on its image. The outline is in the segmentation, by the tracking UID."""
     header = finding.image.source.header
-    x0, y0, x1, y1 = finding.detection.box
-    corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
+    corners = box_corners(finding.detection)
     return content.container(
         "CONTAINS",
         codes.MEASUREMENT_GROUP,
@@ -188,7 +129,7 @@ def _finding_group(finding: TrackedFinding, engine: EngineDescription | None) ->
             content.code("CONTAINS", codes.FINDING, finding.label),
             *_site(header),
             *_algorithm(engine),
-            content.polyline("CONTAINS", codes.IMAGE_REGION, corners, header),
+            content.polyline("CONTAINS", codes.IMAGE_REGION, corners, content.image("SELECTED FROM", header)),
             *_measurements(finding),
         ],
         template="1410",

@@ -148,6 +148,8 @@ class DestinationSettings(_Section):
     port: Annotated[int, Field(ge=1, le=MAX_PORT)]
     calling_ae_title: AeTitle | None = None
     objects: Annotated[tuple[Literal["sr", "seg", "sc"], ...], Field(min_length=1)] = ("sr", "seg")
+    segmentation_form: Literal["binary", "fractional", "labelmap"] = "binary"
+    invented_geometry: bool = False
     connect_timeout_s: Seconds = 10.0
     tls: bool = False
 

@@ -14,6 +14,7 @@ from dicomnode.findings import ResultKind, StudyAnalysis
 from dicomnode.heartbeat import Heartbeat
 from dicomnode.logs import Stopwatch, bound, get_logger
 from dicomnode.results.build import ResultObject, build_results, encode
+from dicomnode.results.segmentation import SegmentationVariant
 from engines.errors import EngineError
 from storage import outbox, queue
 from storage.archive import Archive
@@ -27,6 +28,7 @@ log = get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Kept:
     kind: ResultKind
+    variant: SegmentationVariant | None
     outgoing: outbox.OutgoingObject
 
 
@@ -132,7 +134,9 @@ class Worker:
     def _keep_results(self, lease: queue.Lease, study: StudyAnalysis) -> list[_Kept]:
         watch = Stopwatch()
         wanted = frozenset(ResultKind(kind) for destination in self._destinations for kind in destination.objects)
-        kept = [self._keep(lease, result) for result in build_results(study, wanted)]
+        drawing = [item for item in self._destinations if ResultKind.SEGMENTATION.value in item.objects]
+        variants = list(dict.fromkeys(_variant(destination) for destination in drawing))
+        kept = [self._keep(lease, result) for result in build_results(study, wanted, variants)]
         if not kept:
             log.error("no report", reason="no file of the study says whose it is")
         log.info("results built", objects=len(kept), duration_ms=watch.ms())
@@ -147,13 +151,21 @@ class Worker:
             transfer_syntax_uid=str(result.dataset.file_meta.TransferSyntaxUID),
             object_key=stored.object_key,
         )
-        return _Kept(result.kind, outgoing)
+        return _Kept(result.kind, result.variant, outgoing)
 
     def _add_deliveries(self, connection: Connection, lease: queue.Lease, kept: Sequence[_Kept]) -> None:
         for destination in self._destinations:
-            wanted = [item.outgoing for item in kept if item.kind.value in destination.objects]
+            wanted = [item.outgoing for item in kept if _wants(destination, item)]
             if wanted:
                 outbox.add_deliveries(connection, lease.job_id, destination.name, wanted)
+
+
+def _variant(destination: DestinationSettings) -> SegmentationVariant:
+    return SegmentationVariant(destination.segmentation_form, destination.invented_geometry)
+
+
+def _wants(destination: DestinationSettings, item: _Kept) -> bool:
+    return item.kind.value in destination.objects and item.variant in {None, _variant(destination)}
 
 
 def _created_at(lease: queue.Lease) -> datetime:

@@ -1,17 +1,19 @@
-"""Outlines as a BINARY Segmentation, one object per image with outlined findings, all in one series (PS3.3 A.51).
+"""Outlines as Segmentations, one object per image with outlined findings, a series per variant (PS3.3 A.51).
 
 Views of a mammogram differ in size and share no frame of reference, so they cannot share an object. Pixel Measures
-are left out: the pixels are those of the source, and readers (highdicom's among them) refuse the item without a slice
-thickness, which a projection does not have.
+are left out unless geometry is invented: the pixels are those of the source, and readers (highdicom's among them)
+refuse the item without a slice thickness, which a projection does not have.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomnode.findings import StudyAnalysis
 from dicomnode.images import SourceImage
@@ -24,6 +26,7 @@ from dicomnode.results.identity import (
     PATIENT_AND_STUDY,
     VERSION,
     carry_lossiness,
+    derived_uid,
     patient_and_study,
     run_uid,
     serial_number,
@@ -36,18 +39,45 @@ SERIES_NUMBER = 8002
 HIGHLIGHT = hd.color.CIELabColor(l_star=78.0, a_star=2.0, b_star=76.0)  # amber, seen on grey by the colour-blind too
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentationVariant:
+    """How the same outlines are written for a destination. Every variant has SOP Instance UIDs of its own.
+
+    form: "binary" is what nearly everything reads; "fractional" holds occupancy, 0 or 1; "labelmap" gives each pixel
+    to the best finding there (Supplement 243, known to few). invented_geometry: a projection is said to lie in space,
+    rows along x and columns along y, which is not so; OHIF draws nothing without it.
+    """
+
+    form: Literal["binary", "fractional", "labelmap"] = "binary"
+    invented_geometry: bool = False
+
+    @property
+    def role(self) -> str:
+        """Its part of a UID's role."""
+        parts = ["" if self.form == "binary" else self.form, "geometry" if self.invented_geometry else ""]
+        return "/".join(["seg", *(part for part in parts if part)])
+
+
+BINARY = SegmentationVariant()
+
+
 def build_segmentation(
-    study: StudyAnalysis, engine: EngineDescription, findings: Sequence[TrackedFinding], instance_number: int
+    study: StudyAnalysis,
+    engine: EngineDescription,
+    findings: Sequence[TrackedFinding],
+    instance_number: int,
+    variant: SegmentationVariant = BINARY,
 ) -> Dataset:
     """The outlines of one image. findings: all of the same image and each with a mask that is not empty."""
     image = findings[0].image.source
-    role = f"seg/{text(image.header, 'SOPInstanceUID')}"
+    role = f"{variant.role}/{text(image.header, 'SOPInstanceUID')}"
     dataset = hd.seg.Segmentation(
-        source_images=[_skeleton(image)],
-        pixel_array=_planes(findings, image.pixels.shape),
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        source_images=[_skeleton(image, variant)],
+        pixel_array=_planes(findings, image.pixels.shape, variant),
+        segmentation_type=hd.seg.SegmentationTypeValues[variant.form.upper()],
+        fractional_type=hd.seg.SegmentationFractionalTypeValues.OCCUPANCY,
         segment_descriptions=[_segment(number, finding, engine) for number, finding in enumerate(findings, start=1)],
-        series_instance_uid=run_uid(study.run, "series", "seg"),
+        series_instance_uid=run_uid(study.run, "series", variant.role),
         series_number=SERIES_NUMBER,
         sop_instance_uid=run_uid(study.run, role),
         instance_number=instance_number,
@@ -62,14 +92,14 @@ def build_segmentation(
         content_time=study.run.created_at.time(),
     )
     dataset.update(patient_and_study(image.header))
-    stamp(dataset, study, SegmentationStorage, role)
+    stamp(dataset, study, dataset.SOPClassUID, role)
     # Type 2C where there is no Image Orientation (Patient) (C.7.6.1); highdicom leaves it out.
     dataset.PatientOrientation = list(read_patient_orientation(image.header) or ())
     _set_dimension_organization(dataset, run_uid(study.run, role, "dimensions"))
     return dataset
 
 
-def _skeleton(image: SourceImage) -> Dataset:
+def _skeleton(image: SourceImage, variant: SegmentationVariant) -> Dataset:
     """What highdicom needs of the source and nothing that could be malformed."""
     header = image.header
     skeleton = Dataset()
@@ -80,17 +110,35 @@ def _skeleton(image: SourceImage) -> Dataset:
     skeleton.Modality = text(header, "Modality")
     skeleton.Rows, skeleton.Columns = image.pixels.shape
     carry_lossiness(header, skeleton)
+    if variant.invented_geometry:
+        _invent_geometry(image, skeleton)
     return skeleton
 
 
-def _planes(findings: Sequence[TrackedFinding], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """One plane per finding: uint8 (1, rows, columns, findings)."""
+def _invent_geometry(image: SourceImage, skeleton: Dataset) -> None:
+    """A place in space for a projection, each in a frame of reference of its own, which is nobody else's."""
+    spacing = image.spacing
+    skeleton.FrameOfReferenceUID = derived_uid("invented frame of reference", skeleton.SOPInstanceUID)
+    skeleton.PositionReferenceIndicator = ""
+    skeleton.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    skeleton.ImagePositionPatient = [0.0, 0.0, 0.0]
+    skeleton.PixelSpacing = [spacing.row_mm, spacing.column_mm] if spacing else [1.0, 1.0]
+    skeleton.SliceThickness = 1.0
+
+
+def _planes(
+    findings: Sequence[TrackedFinding], shape: tuple[int, ...], variant: SegmentationVariant
+) -> NDArray[np.uint8]:
+    """One plane per finding, uint8 (1, rows, columns, findings); as a label map uint8 (1, rows, columns)."""
     planes = np.zeros((1, *shape, len(findings)), dtype=np.uint8)
     for index, finding in enumerate(findings):
         mask = finding.detection.mask
         if mask is not None:
             paint(planes[0, :, :, index], mask)
-    return planes
+    if variant.form != "labelmap":
+        return planes
+    best_first = planes.argmax(axis=3).astype(np.uint8) + 1  # argmax gives the first of those that are set
+    return np.where(planes.any(axis=3), best_first, 0)
 
 
 def paint(plane: NDArray[np.uint8], mask: Mask) -> None:

@@ -19,6 +19,7 @@ Receive = Callable[..., Dataset]
 REPORT = "1.2.840.10008.5.1.4.1.1.88.34"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+VIEWER = PACS.model_copy(update={"name": "viewer", "segmentation_form": "fractional", "invented_geometry": True})
 SR_ONLY = DestinationSettings(name="sr-only", ae_title="SRONLY", host="127.0.0.1", port=105, objects=("sr",))
 
 
@@ -31,7 +32,7 @@ class Bench:
             stores.database,
             stores.archive,
             {"fake": model(engine)},
-            [PACS, SR_ONLY],
+            [PACS, SR_ONLY, VIEWER],
             settings,
             "worker-test",
             on_deadline=lambda: pytest.fail("the job's deadline passed"),
@@ -68,6 +69,21 @@ def test_findings_go_to_every_destination_as_it_wants(stores: Stores, receive: R
     assert sorted(item.SOPClassUID for item in sent) == sorted([REPORT, SEGMENTATION, SEGMENTATION])
     assert {item.StudyInstanceUID for item in sent} == {"1.2.3"}
     assert [item.SOPClassUID for item in bench.sent("sr-only")] == [REPORT]
+
+
+def test_each_destination_gets_its_variant(stores: Stores, receive: Receive) -> None:
+    """The same finding, written as each wants it, under UIDs of their own; the report is the same object."""
+    receive()
+    bench = Bench(stores, FakeEngine(Analysed((detection(),))), _settings())
+    assert bench.worker.do_one_round()
+    (plain, plain_report), (geometric, same_report) = (
+        sorted(bench.sent(name), key=lambda item: item.Modality) for name in ("pacs", "viewer")
+    )
+    assert (plain.SegmentationType, geometric.SegmentationType) == ("BINARY", "FRACTIONAL")
+    assert "PlaneOrientationSequence" not in plain.SharedFunctionalGroupsSequence[0]
+    assert "PlaneOrientationSequence" in geometric.SharedFunctionalGroupsSequence[0]
+    assert plain.SOPInstanceUID != geometric.SOPInstanceUID
+    assert plain_report == same_report
 
 
 def test_no_finding_is_a_report(stores: Stores, receive: Receive) -> None:
@@ -181,6 +197,6 @@ def test_the_same_work_twice_gives_the_same_objects(stores: Stores, receive: Rec
     with stores.database.transaction() as connection:
         connection.exec_driver_sql("UPDATE jobs SET lease_until = 0")
     assert bench.worker.do_one_round()
-    assert len(written[0]) == 2
+    assert len(written[0]) == 3
     assert results() == written[0]
     assert len(bench.sent()) == 2

@@ -164,6 +164,28 @@ def demo(
     raise typer.Exit(code)
 
 
+@app.command("validate")
+def validate_command(
+    files: Annotated[list[Path], typer.Argument(exists=True, help="DICOM files, or folders of them at any depth.")],
+    *,
+    validator: Annotated[list[str] | None, typer.Option(help="Only this validator; may be given again.")] = None,
+    own_words: Annotated[bool, typer.Option("--own-words", help="Print the validators' own lines too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check DICOM files with the validators that are installed, and say in plain words what is wrong.
+
+    Exit code 0: nothing is wrong. 1: something is, or a file could not be checked. 2: wrong usage.
+    """
+    from dicomnode.validation import VALIDATORS  # noqa: PLC0415  its parts load only for this command
+    from dicomnode.validation.command import validate  # noqa: PLC0415  the same
+
+    unknown = sorted(set(validator or ()) - {item.name for item in VALIDATORS})
+    if unknown:
+        known = ", ".join(item.name for item in VALIDATORS)
+        raise typer.BadParameter(f"there is no validator {', '.join(unknown)}; there are {known}")
+    raise typer.Exit(validate(files, validator or (), Console(), own_words=own_words, json_wanted=as_json))
+
+
 @db.command()
 def upgrade(config: ConfigOption) -> None:
     """Bring the database to the schema of this version."""

@@ -156,10 +156,14 @@ def serial_number(engine: EngineDescription | None) -> str:
     return engine.weights_sha256[:16] if engine else "none"
 
 
-def series_description(engine: EngineDescription | None) -> str:
-    """Says that this is AI output, and that it is not for clinical use; at most 64 characters (LO)."""
+def series_description(engine: EngineDescription | None, image: str = "") -> str:
+    """Says that this is AI output, and that it is not for clinical use; at most 64 characters (LO).
+
+    image: what the image is called, for a series about one image.
+    """
     ending = ": AI output, not for clinical use"
-    return (engine.package if engine else MANUFACTURER)[: 64 - len(ending)] + ending
+    beginning = f"{image}, " if image else ""
+    return (beginning + (engine.package if engine else MANUFACTURER))[: 64 - len(ending)] + ending
 
 
 def contributing_equipment(study: StudyAnalysis) -> Dataset:

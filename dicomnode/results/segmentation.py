@@ -1,8 +1,9 @@
-"""Outlines as Segmentations, one object per image with outlined findings, a series per variant (PS3.3 A.51).
+"""Outlines as Segmentations, one object and one series per image with outlined findings (PS3.3 A.51).
 
-Views of a mammogram differ in size and share no frame of reference, so they cannot share an object. Pixel Measures
-are left out unless geometry is invented: the pixels are those of the source, and readers (highdicom's among them)
-refuse the item without a slice thickness, which a projection does not have.
+Views of a mammogram differ in size and share no frame of reference, so they cannot share an object; and of several
+objects in a series OHIF opens only the last, so they do not share a series. Pixel Measures are left out unless geometry
+is invented: the pixels are those of the source, and readers (highdicom's among them) refuse the item without a slice
+thickness, which a projection does not have.
 """
 
 from collections.abc import Sequence
@@ -30,9 +31,10 @@ from dicomnode.results.identity import (
     patient_and_study,
     run_uid,
     serial_number,
+    series_description,
     stamp,
 )
-from dicomnode.results.tracking import TrackedFinding, site_of
+from dicomnode.results.tracking import TrackedFinding, image_name, site_of
 from engines.base import EngineDescription, Mask
 
 SERIES_NUMBER = 8002
@@ -77,7 +79,7 @@ def build_segmentation(
         segmentation_type=hd.seg.SegmentationTypeValues[variant.form.upper()],
         fractional_type=hd.seg.SegmentationFractionalTypeValues.OCCUPANCY,
         segment_descriptions=[_segment(number, finding, engine) for number, finding in enumerate(findings, start=1)],
-        series_instance_uid=run_uid(study.run, "series", variant.role),
+        series_instance_uid=run_uid(study.run, "series", role),
         series_number=SERIES_NUMBER,
         sop_instance_uid=run_uid(study.run, role),
         instance_number=instance_number,
@@ -93,6 +95,7 @@ def build_segmentation(
     )
     dataset.update(patient_and_study(image.header))
     stamp(dataset, study, dataset.SOPClassUID, role)
+    dataset.SeriesDescription = series_description(engine, image_name(image.header))
     # Type 2C where there is no Image Orientation (Patient) (C.7.6.1); highdicom leaves it out.
     dataset.PatientOrientation = list(read_patient_orientation(image.header) or ())
     _set_dimension_organization(dataset, run_uid(study.run, role, "dimensions"))

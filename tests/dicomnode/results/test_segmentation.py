@@ -85,10 +85,11 @@ def test_report_and_segmentation_share_tracking() -> None:
 
 
 def test_one_object_per_image_with_outlines() -> None:
-    """All in one series; images without findings, and findings without outline, have none."""
+    """Each in a series that names the image; images without findings, and findings without outline, have none."""
     datasets = segmentations(forms()["several"])
     assert len(datasets) == 2
-    assert len({dataset.SeriesInstanceUID for dataset in datasets}) == 1
+    assert len({dataset.SeriesInstanceUID for dataset in datasets}) == 2
+    assert [dataset.SeriesDescription.split(",")[0] for dataset in datasets] == ["left CC", "left MLO"]
     assert len({dataset.SOPInstanceUID for dataset in datasets}) == 2
     assert [len(dataset.SegmentSequence) for dataset in datasets] == [1, 2]
     assert [dataset.InstanceNumber for dataset in datasets] == [2, 4]

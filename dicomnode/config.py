@@ -1,8 +1,9 @@
 """All settings: one TOML file, overridden by environment variables such as DICOMNODE_DATABASE__URL."""
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -139,17 +140,36 @@ class ModelSettings(_Section):
     accept_synthetic_2d: bool = True
 
 
+DestinationKind = Literal["orthanc-ohif", "dcm4chee", "mammography-workstation", "archive"]
+ObjectKind = Literal["sr", "seg", "sc"]
+DEFAULT_OBJECTS: Mapping[DestinationKind, tuple[ObjectKind, ...]] = {  # what each kind of peer shows
+    "orthanc-ohif": ("sr", "seg"),
+    "dcm4chee": ("sr", "seg"),
+    "mammography-workstation": ("sr",),
+    "archive": ("sr", "seg"),
+}
+
+
+def _objects_shown(validated: dict[str, Any]) -> tuple[ObjectKind, ...]:
+    return DEFAULT_OBJECTS[validated["kind"]]
+
+
+def _needs_geometry(validated: dict[str, Any]) -> bool:
+    return bool(validated["kind"] == "orthanc-ohif")
+
+
 class DestinationSettings(_Section):
-    """`[[destinations]]`: a peer that gets results, and which kinds."""
+    """`[[destinations]]`: a peer that gets results, and which kinds; what is not said depends on the peer's kind."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     ae_title: AeTitle
     host: str
     port: Annotated[int, Field(ge=1, le=MAX_PORT)]
     calling_ae_title: AeTitle | None = None
-    objects: Annotated[tuple[Literal["sr", "seg", "sc"], ...], Field(min_length=1)] = ("sr", "seg")
+    kind: DestinationKind = "archive"
+    objects: Annotated[tuple[ObjectKind, ...], Field(min_length=1)] = Field(default_factory=_objects_shown)
     segmentation_form: Literal["binary", "fractional", "labelmap"] = "binary"
-    invented_geometry: bool = False
+    invented_geometry: bool = Field(default_factory=_needs_geometry)
     connect_timeout_s: Seconds = 10.0
     tls: bool = False
 
@@ -223,7 +243,9 @@ def load_settings(path: Path) -> Settings:
     try:
         return FromFile()  # type: ignore[call-arg]  # the sources above fill the fields
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()]
+        # What depends on a wrong setting is no second mistake.
+        wrong = [item for item in error.errors() if item["type"] != "default_factory_not_called"]
+        lines = [f"  {'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in wrong]
         raise ConfigurationError(f"{path} is not a valid configuration:\n" + "\n".join(lines)) from None
     except ValueError as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from None

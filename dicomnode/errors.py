@@ -6,6 +6,7 @@ DicomnodeError
 ├── RefusedInstance          the sender's: an instance that is not taken; carries the DIMSE status that says why
 ├── DeliveryFailed           the destination's or the network's: worth another try later
 ├── QueryFailed              the PACS's or the network's: it did not say what it has
+├── ResultConflict           ours: two contents under one SOP Instance UID, of which neither may leave
 ├── ValidatorFailed          a validator's: it crashed, hung, or could not read what it was given
 └── DemoFailed               the demo did not get back what it expected
 
@@ -42,6 +43,10 @@ class DeliveryFailed(DicomnodeError):  # noqa: N818  the reason is the destinati
     """A result could not be handed over; it stays in the outbox."""
 
     retryable = True
+
+
+class ResultConflict(DicomnodeError):  # noqa: N818  says what happened
+    """Two results of a run have the same SOP Instance UID and other bytes; the message names it."""
 
 
 class ValidatorFailed(DicomnodeError):  # noqa: N818  the validator's fault, like DeliveryFailed

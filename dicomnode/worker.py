@@ -5,16 +5,14 @@ the same work to the same UIDs; after it the sender has everything.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dicomnode.analysis import Model, StudyFile, analyse_study, failed_study
 from dicomnode.config import DestinationSettings, WorkerSettings
-from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.findings import StudyAnalysis
 from dicomnode.heartbeat import Heartbeat
 from dicomnode.logs import Stopwatch, bound, get_logger
-from dicomnode.results.build import ResultObject, build_results, encode
-from dicomnode.results.segmentation import SegmentationVariant
+from dicomnode.parcels import Parcel, pack
 from engines.errors import EngineError
 from storage import outbox, queue
 from storage.archive import Archive
@@ -23,13 +21,6 @@ from storage.errors import LeaseLost, StorageError
 from storage.studies import instances_of, settle_study
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    kind: ResultKind
-    variant: SegmentationVariant | None
-    outgoing: outbox.OutgoingObject
 
 
 class Worker:
@@ -103,25 +94,25 @@ class Worker:
             self._give_up(lease, reason)
 
     def _finish(self, lease: queue.Lease, study: StudyAnalysis, watch: Stopwatch) -> None:
-        kept = self._keep_results(lease, study)
+        parcels = self._pack(lease, study)
         summary = study.failure or f"findings: {sum(len(image.detections) for image in study.analysed)}"
         with self._database.transaction() as connection:
             queue.complete(connection, lease, summary=summary, failure=study.failure)
-            self._add_deliveries(connection, lease, kept)
+            _add_deliveries(connection, lease, parcels)
             settle_study(connection, lease.study_instance_uid, lease.revision)
         line = log.warning if study.failure else log.info
-        line("job done", summary=summary, objects=len(kept), duration_ms=watch.ms())
+        line("job done", summary=summary, objects=_number_of_objects(parcels), duration_ms=watch.ms())
 
     def _give_up(self, lease: queue.Lease, reason: str) -> None:
         model = self._models.get(lease.package)
         failure = f"This study could not be processed: {reason}."
         study = failed_study(lease.study_instance_uid, self._files(lease), model, _created_at(lease), failure)
-        kept = self._keep_results(lease, study)
+        parcels = self._pack(lease, study)
         with self._database.transaction() as connection:
             queue.bury(connection, lease, reason)
-            self._add_deliveries(connection, lease, kept)
+            _add_deliveries(connection, lease, parcels)
             settle_study(connection, lease.study_instance_uid, lease.revision)
-        log.error("job given up", reason=reason, objects=len(kept))
+        log.error("job given up", reason=reason, objects=_number_of_objects(parcels))
 
     def _files(self, lease: queue.Lease) -> list[StudyFile]:
         with self._database.transaction() as connection:
@@ -131,41 +122,22 @@ class Worker:
             for instance in instances
         ]
 
-    def _keep_results(self, lease: queue.Lease, study: StudyAnalysis) -> list[_Kept]:
+    def _pack(self, lease: queue.Lease, study: StudyAnalysis) -> list[Parcel]:
         watch = Stopwatch()
-        wanted = frozenset(ResultKind(kind) for destination in self._destinations for kind in destination.objects)
-        drawing = [item for item in self._destinations if ResultKind.SEGMENTATION.value in item.objects]
-        variants = list(dict.fromkeys(_variant(destination) for destination in drawing))
-        kept = [self._keep(lease, result) for result in build_results(study, wanted, variants)]
-        if not kept:
+        parcels = pack(study, lease.study_instance_uid, self._destinations, self._archive)
+        if not parcels:
             log.error("no report", reason="no file of the study says whose it is")
-        log.info("results built", objects=len(kept), duration_ms=watch.ms())
-        return kept
-
-    def _keep(self, lease: queue.Lease, result: ResultObject) -> _Kept:
-        uid = str(result.dataset.SOPInstanceUID)
-        stored = self._archive.store_result(lease.study_instance_uid, uid, [encode(result.dataset)])
-        outgoing = outbox.OutgoingObject(
-            sop_instance_uid=uid,
-            sop_class_uid=str(result.dataset.SOPClassUID),
-            transfer_syntax_uid=str(result.dataset.file_meta.TransferSyntaxUID),
-            object_key=stored.object_key,
-        )
-        return _Kept(result.kind, result.variant, outgoing)
-
-    def _add_deliveries(self, connection: Connection, lease: queue.Lease, kept: Sequence[_Kept]) -> None:
-        for destination in self._destinations:
-            wanted = [item.outgoing for item in kept if _wants(destination, item)]
-            if wanted:
-                outbox.add_deliveries(connection, lease.job_id, destination.name, wanted)
+        log.info("results built", objects=_number_of_objects(parcels), duration_ms=watch.ms())
+        return parcels
 
 
-def _variant(destination: DestinationSettings) -> SegmentationVariant:
-    return SegmentationVariant(destination.segmentation_form, destination.invented_geometry)
+def _number_of_objects(parcels: Sequence[Parcel]) -> int:
+    return len({outgoing.sop_instance_uid for parcel in parcels for outgoing in parcel.objects})
 
 
-def _wants(destination: DestinationSettings, item: _Kept) -> bool:
-    return item.kind.value in destination.objects and item.variant in {None, _variant(destination)}
+def _add_deliveries(connection: Connection, lease: queue.Lease, parcels: Sequence[Parcel]) -> None:
+    for parcel in parcels:
+        outbox.add_deliveries(connection, lease.job_id, parcel.destination, parcel.objects)
 
 
 def _created_at(lease: queue.Lease) -> datetime:

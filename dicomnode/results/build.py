@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO
 
 from pydicom import Dataset, dcmwrite
@@ -10,38 +9,36 @@ from pydicom import Dataset, dcmwrite
 from dicomnode.findings import ResultKind, StudyAnalysis
 from dicomnode.results.capture import build_captures
 from dicomnode.results.identity import source_header
+from dicomnode.results.options import DEFAULT, Options
 from dicomnode.results.report import build_report
-from dicomnode.results.segmentation import BINARY, SegmentationVariant, build_segmentation
+from dicomnode.results.segmentation import build_segmentation
 from dicomnode.results.tracking import TrackedFinding, track
 
 
 @dataclass(frozen=True, slots=True)
 class ResultObject:
-    """One result. dataset: with file meta information, Explicit VR Little Endian. variant: of a segmentation only."""
+    """One result. dataset: with file meta information, Explicit VR Little Endian."""
 
     kind: ResultKind
     dataset: Dataset
-    variant: SegmentationVariant | None = None
 
 
-def build_results(
-    study: StudyAnalysis, kinds: frozenset[ResultKind], variants: Sequence[SegmentationVariant] = (BINARY,)
-) -> list[ResultObject]:
+def build_results(study: StudyAnalysis, kinds: frozenset[ResultKind], options: Options = DEFAULT) -> list[ResultObject]:
     """The result objects that are wanted, the report first.
 
     There is a report for every run, a segmentation for every image with an outlined finding (an empty one is never
     made), and a capture for every view, or one page of words where there is none. Empty only where no header names the
-    study, so that nothing could be filed anywhere. variants: each segmentation is made once in every one of them.
+    study, so that nothing could be filed anywhere.
     """
     source = source_header(study)
     if source is None:
         return []
     findings = track(study)
     return [
-        ResultObject(kind, dataset, variant)
-        for kind, variant, build in _builders(variants)
+        ResultObject(kind, dataset)
+        for kind, build in BUILDERS.items()
         if kind in kinds
-        for dataset in build(study, source, findings)
+        for dataset in build(study, source, findings, options)
     ]
 
 
@@ -52,15 +49,14 @@ def encode(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def _report(study: StudyAnalysis, source: Dataset, findings: Sequence[TrackedFinding]) -> Iterator[Dataset]:
+def _report(
+    study: StudyAnalysis, source: Dataset, findings: Sequence[TrackedFinding], _options: Options
+) -> Iterator[Dataset]:
     yield build_report(study, source, findings)
 
 
 def _segmentations(
-    study: StudyAnalysis,
-    _source: Dataset,
-    findings: Sequence[TrackedFinding],
-    variant: SegmentationVariant = BINARY,
+    study: StudyAnalysis, _source: Dataset, findings: Sequence[TrackedFinding], options: Options
 ) -> Iterator[Dataset]:
     if study.engine is None:
         return
@@ -68,28 +64,20 @@ def _segmentations(
     for number, image in enumerate(study.analysed, start=1):
         of_image = [finding for finding in outlined if finding.image is image]
         if of_image:
-            yield build_segmentation(study, study.engine, of_image, number, variant)
+            yield build_segmentation(study, study.engine, of_image, number, options.segmentation)
 
 
-def _captures(study: StudyAnalysis, source: Dataset, _findings: Sequence[TrackedFinding]) -> Iterator[Dataset]:
+def _captures(
+    study: StudyAnalysis, source: Dataset, _findings: Sequence[TrackedFinding], _options: Options
+) -> Iterator[Dataset]:
     yield from build_captures(study, source)
 
 
-# Study, header that patient and study are copied from, and findings: the objects of one kind, none or many.
-Builder = Callable[[StudyAnalysis, Dataset, Sequence[TrackedFinding]], Iterator[Dataset]]
+# Study, header that patient and study are copied from, findings and options: the objects of one kind, none or many.
+Builder = Callable[[StudyAnalysis, Dataset, Sequence[TrackedFinding], Options], Iterator[Dataset]]
 
 BUILDERS: Mapping[ResultKind, Builder] = {  # in the order in which the objects are sent
     ResultKind.REPORT: _report,
     ResultKind.SEGMENTATION: _segmentations,
     ResultKind.CAPTURE: _captures,
 }
-
-
-def _builders(
-    variants: Sequence[SegmentationVariant],
-) -> Iterator[tuple[ResultKind, SegmentationVariant | None, Builder]]:
-    for kind, build in BUILDERS.items():
-        if kind is ResultKind.SEGMENTATION:
-            yield from ((kind, variant, partial(_segmentations, variant=variant)) for variant in variants)
-        else:
-            yield kind, None, build

@@ -7,6 +7,7 @@ from pydicom import dcmread
 
 from dicomnode.findings import ResultKind
 from dicomnode.results.build import build_results, encode
+from dicomnode.results.options import Options
 from dicomnode.results.segmentation import SegmentationVariant
 from tests.dicomnode.results.samples import forms
 from tests.support.validators import complaints
@@ -21,7 +22,7 @@ KNOWN_IN_2022 = [
 def write(variant: SegmentationVariant, form: str, folder: Path) -> list[Path]:
     """The segmentations of a run as files."""
     paths = []
-    for number, item in enumerate(build_results(forms()[form], frozenset({ResultKind.SEGMENTATION}), [variant])):
+    for number, item in enumerate(build_results(forms()[form], frozenset({ResultKind.SEGMENTATION}), Options(variant))):
         path = folder / f"{number}.dcm"
         path.write_bytes(encode(item.dataset))
         paths.append(path)

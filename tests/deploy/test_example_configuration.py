@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from dicomnode.config import Settings, load_settings
@@ -22,8 +23,13 @@ def _settings() -> Cases:
     found: Cases = []
     for section, field in Settings.model_fields.items():
         model = _model(field.annotation)
-        found += [(section, name, setting.default) for name, setting in model.model_fields.items()]
+        found += [(section, name, _default(setting)) for name, setting in model.model_fields.items()]
     return found
+
+
+def _default(setting: FieldInfo) -> object:
+    """None too where it depends on another setting: such a line stands there as a comment."""
+    return None if setting.default_factory is not None else setting.default
 
 
 def _model(annotation: Any) -> type[BaseModel]:

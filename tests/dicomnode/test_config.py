@@ -1,11 +1,13 @@
 """Settings from a file and the environment."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from dicomnode.config import load_settings
+from dicomnode.config import DEFAULT_OBJECTS, DestinationKind, DestinationSettings, ObjectKind, load_settings
 from dicomnode.errors import ConfigurationError
+from dicomnode.findings import ResultKind
 
 MINIMAL = """
 [node]
@@ -70,6 +72,31 @@ def test_a_destination_given_twice_is_refused(tmp_path: Path) -> None:
     again = MINIMAL + MINIMAL[MINIMAL.index("[[destinations]]") :]
     with pytest.raises(ConfigurationError, match="destination name given twice: pacs"):
         load_settings(_write(tmp_path, again))
+
+
+@pytest.mark.parametrize("kind", get_args(DestinationKind))
+def test_a_kind_of_destination_has_its_objects(tmp_path: Path, kind: DestinationKind) -> None:
+    """What a peer of that kind shows is sent unless the file says what to send."""
+    settings = load_settings(_write(tmp_path, MINIMAL + f'kind = "{kind}"\n'))
+    assert settings.destinations[0].objects == DEFAULT_OBJECTS[kind]
+    assert settings.destinations[0].invented_geometry == (kind == "orthanc-ohif")
+    settings = load_settings(_write(tmp_path, MINIMAL + f'kind = "{kind}"\nobjects = ["sc"]\n'))
+    assert settings.destinations[0].objects == ("sc",)
+
+
+def test_a_wrong_kind_is_one_mistake(tmp_path: Path) -> None:
+    """What would follow from the kind is not complained about as well."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(_write(tmp_path, MINIMAL + 'kind = "fax"\n'))
+    assert "destinations.0.kind" in str(caught.value)
+    assert "destinations.0.objects" not in str(caught.value)
+
+
+def test_every_kind_of_object_can_be_asked_for() -> None:
+    """The settings and the results room name the same kinds."""
+    assert list(get_args(ObjectKind)) == [kind.value for kind in ResultKind]
+    assert set(DEFAULT_OBJECTS) == set(get_args(DestinationKind))
+    assert DestinationSettings.model_fields["kind"].default == "archive"
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ LEAST_AREA = 0.03  # of the image: less is a label or noise
 MOST_AREA = 0.985  # of the image: more is a picture without background, not a mammogram
 LEAST_CONTRAST = 12  # grey levels between background and tissue
 OPENING = 0.02  # of the long side: thinner bridges to labels and tape are cut
+SKIN = 7  # pixels, a square: the skin line lies a little outside of the level that parts tissue from background
 
 
 class NoBreastError(ValueError):
@@ -47,10 +48,17 @@ def find_breast(grey: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None)
         raise NoBreastError("No breast was found: no large bright region lies against a side of the image.")
     if area > MOST_AREA and valid is None:
         raise NoBreastError("No breast was found: the image has no background around a breast.")
-    rows_used, columns_used = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    row0, row1 = int(rows_used[0]), int(rows_used[-1]) + 1
-    column0, column1 = int(columns_used[0]), int(columns_used[-1]) + 1
-    return BreastRegion(mask, row0, row1, column0, column1, _chest_wall(mask[row0:row1, column0:column1]))
+    rows_used, columns_used = _extent(mask)
+    chest_wall = _chest_wall(mask[rows_used, columns_used])
+    mask = np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((SKIN, SKIN), np.uint8)), np.bool_)
+    rows_used, columns_used = _extent(mask)
+    return BreastRegion(mask, rows_used.start, rows_used.stop, columns_used.start, columns_used.stop, chest_wall)
+
+
+def _extent(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns that hold any of it."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _frame(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:

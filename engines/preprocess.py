@@ -14,7 +14,7 @@ from engines.geometry import WayBack
 Filter = Literal["none", "gaussian", "median", "bilateral"]
 FILTERS: tuple[Filter, ...] = ("none", "gaussian", "median", "bilateral")
 
-MARGIN = 6  # working pixels kept around the breast
+MARGIN = 3  # working pixels kept around the breast
 LOCAL_SIGMA = 12.0  # input pixels: about a third of a median mass
 CLAHE_TILES = (8, 5)
 SMALLEST_SIDE = 32
@@ -52,11 +52,8 @@ class Prepared:
 
 def prepare(image: InputImage, settings: PreprocessSettings) -> Prepared:
     """Crop to the breast, chest wall to the left, normalise, filter, resample. Raises NoBreastError."""
-    rows, columns = image.pixels.shape
-    if min(rows, columns) < SMALLEST_SIDE:
-        raise NoBreastError(f"The image is too small for a mammogram: {columns} x {rows} pixels.")
-    working, valid = _to_working_size(image, settings.working_side)
-    region = _with_margin(find_breast(_grey(working, valid), valid), working.shape)
+    working, found = locate(image, settings)
+    region = _with_margin(found, working.shape)
     crop = working[region.row0 : region.row1, region.column0 : region.column1]
     mask = region.mask[region.row0 : region.row1, region.column0 : region.column1]
     normalised = _normalise(crop, mask, settings)
@@ -69,8 +66,17 @@ def prepare(image: InputImage, settings: PreprocessSettings) -> Prepared:
     plain[:height, :width] = cv2.resize(np.ascontiguousarray(normalised), (width, height), interpolation=cv2.INTER_AREA)
     small = np.ascontiguousarray(mask, np.uint8)
     inside[:height, :width] = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
-    way_back = _way_back(region, (height, width), (rows, columns), working.shape)
+    way_back = _way_back(region, (height, width), image.pixels.shape, working.shape)
     return Prepared(_planes(_filtered(plain, settings.filter), inside), inside.astype(bool), way_back)
+
+
+def locate(image: InputImage, settings: PreprocessSettings) -> tuple[NDArray[np.float32], BreastRegion]:
+    """The image at working size, float32 (rows, columns), and the breast in it. Raises NoBreastError."""
+    rows, columns = image.pixels.shape
+    if min(rows, columns) < SMALLEST_SIDE:
+        raise NoBreastError(f"The image is too small for a mammogram: {columns} x {rows} pixels.")
+    working, valid = _to_working_size(image, settings.working_side)
+    return working, find_breast(_grey(working, valid), valid)
 
 
 def to_batch(planes: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -102,7 +108,7 @@ def _grey(working: NDArray[np.float32], valid: NDArray[np.bool_] | None) -> NDAr
 
 def _with_margin(region: BreastRegion, shape: tuple[int, ...]) -> BreastRegion:
     return BreastRegion(
-        cv2.dilate(region.mask.astype(np.uint8), np.ones((MARGIN + 1, MARGIN + 1), np.uint8)).astype(bool),
+        region.mask,
         max(0, region.row0 - MARGIN),
         min(shape[0], region.row1 + MARGIN),
         max(0, region.column0 - MARGIN),
@@ -126,7 +132,7 @@ def _fitted(shape: tuple[int, ...], settings: PreprocessSettings) -> tuple[int, 
 
 
 def _way_back(
-    region: BreastRegion, fitted: tuple[int, int], source: tuple[int, int], working: tuple[int, ...]
+    region: BreastRegion, fitted: tuple[int, int], source: tuple[int, ...], working: tuple[int, ...]
 ) -> WayBack:
     height, width = fitted
     to_source_y, to_source_x = source[0] / working[0], source[1] / working[1]

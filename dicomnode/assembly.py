@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from dicomnode.analysis import Model
+from dicomnode.commitment import Commitments
 from dicomnode.config import ModelSettings, Settings
 from dicomnode.dispatch import Dispatcher
 from dicomnode.evidence import Evidence, OpenAssociations, PacsHasMore
@@ -18,7 +19,8 @@ from dicomnode.intake import Intake
 from dicomnode.receiver import Receiver
 from dicomnode.secure import client_context, server_context
 from dicomnode.selection import SelectionPolicy
-from dicomnode.sender import DicomWire, Sender
+from dicomnode.sender import Sender
+from dicomnode.wire import DicomWire
 from dicomnode.worker import Worker
 from engines.factory import open_engine
 from engines.package import MANIFEST_NAME, find_package, load_package
@@ -53,7 +55,7 @@ def process_name(role: str) -> str:
 def make_receiver(settings: Settings, stores: Stores, arriving: OpenAssociations) -> Receiver:
     """The acceptor, not yet listening. arriving: is told which study comes over which association."""
     intake = Intake(stores.database, stores.archive, settings.node.maximum_instance_bytes, _modalities(settings))
-    return Receiver(settings.node, intake, server_context(settings.tls), arriving)
+    return Receiver(settings.node, intake, server_context(settings.tls), arriving, _commitments(settings, stores).take)
 
 
 def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociations) -> Dispatcher:
@@ -67,6 +69,10 @@ def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociatio
     return Dispatcher(stores.database, settings.completeness, settings.models, settings.worker.max_attempts, evidence)
 
 
+def _commitments(settings: Settings, stores: Stores) -> Commitments:
+    return Commitments(stores.database, settings.sender)
+
+
 def _modalities(settings: Settings) -> frozenset[str]:
     return frozenset(modality for model in settings.models for modality in model.modalities)
 
@@ -78,7 +84,7 @@ def make_sender(settings: Settings, stores: Stores) -> Sender:
         stores.archive,
         settings.destinations,
         settings.sender,
-        DicomWire(settings.node.ae_title, client_context(settings.tls)),
+        DicomWire(settings.node.ae_title, client_context(settings.tls), _commitments(settings, stores).take),
         process_name("sender"),
     )
 

@@ -108,6 +108,7 @@ class SenderSettings(_Section):
     lease_s: Seconds = 300.0
     retry_after_s: Seconds = 5.0
     retry_after_max_s: Seconds = 3600.0
+    commitment_timeout_s: Seconds = 3600.0
 
 
 class LoggingSettings(_Section):
@@ -172,6 +173,7 @@ class DestinationSettings(_Section):
     invented_geometry: bool = Field(default_factory=_needs_geometry)
     connect_timeout_s: Seconds = 10.0
     tls: bool = False
+    commitment: Literal["off", "ask", "require"] = "off"
 
 
 class Settings(BaseSettings):

@@ -26,7 +26,10 @@ from pydicom.uid import (
 )
 from pynetdicom import AllStoragePresentationContexts, build_context
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time from a table
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time from a table
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 ACCEPTED_TRANSFER_SYNTAXES: tuple[UID, ...] = (
     ExplicitVRLittleEndian,
@@ -58,9 +61,17 @@ def accepted_contexts() -> list[PresentationContext]:
         for context in AllStoragePresentationContexts
         if context.abstract_syntax is not None
     ]
-    return [build_context(Verification), *storage]
+    return [build_context(Verification), _commitment_reports(), *storage]
 
 
-def offered_contexts(sop_class_uids: set[str]) -> list[PresentationContext]:
+def _commitment_reports() -> PresentationContext:
+    """An archive's N-EVENT-REPORT comes on an association of its own, with the roles turned round (PS3.4 J.3.3)."""
+    context = build_context(StorageCommitmentPushModel)
+    context.scu_role, context.scp_role = False, True
+    return context
+
+
+def offered_contexts(sop_class_uids: set[str], *, commitment: bool = False) -> list[PresentationContext]:
     """Presentation contexts to ask for when results of these SOP classes are sent; only what is sent."""
-    return [build_context(uid, list(OFFERED_TRANSFER_SYNTAXES)) for uid in sorted(sop_class_uids)]
+    uids = [*sorted(sop_class_uids), *([StorageCommitmentPushModel] if commitment else [])]
+    return [build_context(uid, list(OFFERED_TRANSFER_SYNTAXES)) for uid in uids]

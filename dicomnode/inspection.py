@@ -24,7 +24,7 @@ PREAMBLE_BYTES = 132  # PS3.10 7.1: preamble and prefix
 # (0002,0000) UL of 4 bytes, the first element of the file meta information: the length of what follows it.
 GROUP_LENGTH = struct.Struct("<HH2sHI")
 INFLATED_BYTES = 4 * 1024**3
-PENDING = (DeliveryState.WAITING, DeliveryState.LEASED, DeliveryState.DEAD)
+PENDING = (DeliveryState.WAITING, DeliveryState.LEASED, DeliveryState.SENT, DeliveryState.DEAD)
 
 
 @dataclass(frozen=True, slots=True)

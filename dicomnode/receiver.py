@@ -8,14 +8,19 @@ import contextlib
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import BytesIO
 from ipaddress import ip_address
 
+from pydicom import Dataset
 from pydicom.uid import UID
-from pynetdicom.dsutils import create_file_meta, encode_file_meta
+from pynetdicom.dsutils import create_file_meta, decode, encode_file_meta
 from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]  # made from a table
 
 from dicomnode import dimse, upper_layer
+from dicomnode.commitment import PROCESSING_FAILURE
 from dicomnode.config import NodeSettings
 from dicomnode.contexts import accepted_contexts
 from dicomnode.errors import RefusedInstance
@@ -30,6 +35,7 @@ log = get_logger(__name__)
 UNRECOGNIZED_OPERATION = 0x0211  # PS3.7 C.5.13
 PREAMBLE = bytes(128) + b"DICM"
 BACKLOG = 128
+REPORT_BYTES = 1 << 20
 
 
 class _NoPlace:
@@ -40,6 +46,37 @@ class _NoPlace:
 
     def abandon(self) -> None:
         """Nothing was kept."""
+
+
+class _Report:
+    """Collects an N-EVENT-REPORT's dataset, which is small: a transaction and the objects that it is about."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._data = bytearray()
+        self._is_too_long = False
+
+    def write(self, fragment: memoryview) -> None:
+        """Take the next bytes."""
+        if len(self._data) + len(fragment) > REPORT_BYTES:
+            self._is_too_long = True
+        else:
+            self._data += fragment
+
+    def abandon(self) -> None:
+        """The rest will not come."""
+
+    def hand_over(self, on_report: Callable[[Dataset], int]) -> int:
+        """Decode it and pass it on. Returns the DIMSE status."""
+        syntax = UID(self._context.transfer_syntax_uid)
+        if self._is_too_long or self._context.sop_class_uid != StorageCommitmentPushModel or syntax.is_deflated:
+            return PROCESSING_FAILURE
+        try:
+            report = decode(BytesIO(self._data), syntax.is_implicit_VR, syntax.is_little_endian)
+        except Exception as error:  # noqa: BLE001  whatever pydicom raises on what a stranger sent is the stranger's
+            log.warning("report cannot be read", reason=type(error).__name__)
+            return PROCESSING_FAILURE
+        return on_report(report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +91,8 @@ class Receiver:
     """Listens on one address until closed. `port` is the one that the system gave when 0 was asked for.
 
     tls: the context of a server that speaks nothing but TLS; None for plain connections. arriving: is told which
-    study comes over which association.
+    study comes over which association. on_report: takes what an archive says of storage commitment, and gives the
+    DIMSE status for it.
     """
 
     def __init__(
@@ -63,11 +101,13 @@ class Receiver:
         intake: Intake,
         tls: ssl.SSLContext | None = None,
         arriving: OpenAssociations | None = None,
+        on_report: Callable[[Dataset], int] | None = None,
     ) -> None:
         self._settings = settings
         self._intake = intake
         self._tls = tls
         self._arriving = arriving or OpenAssociations()
+        self._on_report = on_report
         self._supported = accepted_contexts()
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
@@ -166,6 +206,8 @@ class Receiver:
                 )
 
             def open_sink(context_id: int, command: dimse.Command) -> dimse.Sink:
+                if command.field == dimse.N_EVENT_REPORT_RQ:
+                    return _Report(upper.contexts[context_id])
                 if command.field != dimse.C_STORE_RQ:
                     return _NoPlace()
                 return self._intake.begin(_incoming(command, upper.contexts[context_id], calling))
@@ -201,6 +243,8 @@ class Receiver:
         if command.field == dimse.C_ECHO_RQ:
             log.info("echo")
             return dimse.encode_response(command, SUCCESS)
+        if isinstance(message.dataset, _Report) and self._on_report is not None:
+            return dimse.encode_response(command, message.dataset.hand_over(self._on_report))
         if not isinstance(message.dataset, Arrival):
             log.warning("operation not offered", command_field=f"0x{command.field:04X}")
             return dimse.encode_response(command, UNRECOGNIZED_OPERATION)

@@ -5,79 +5,20 @@ destination twice, byte for byte the same under the same UID, which an archive t
 """
 
 import random
-import ssl
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Protocol
 
-from pydicom import dcmread
-from pynetdicom import AE, evt
-
+from dicomnode.commitment import new_transaction_uid
 from dicomnode.config import DestinationSettings, SenderSettings
-from dicomnode.contexts import offered_contexts
 from dicomnode.errors import DeliveryFailed
 from dicomnode.logs import Stopwatch, bound, get_logger
-from dicomnode.sockets import send_at_once
-from storage import outbox
+from dicomnode.wire import ACCEPTED, OutgoingFile, Sent, Wire
+from storage import commitment, outbox
 from storage.archive import Archive
 from storage.database import Database
 from storage.errors import LeaseLost
 from storage.lifecycle import DeliveryState
 
 log = get_logger(__name__)
-
-# PS3.4 B.2.3: stored, if perhaps with coercion or elements discarded.
-ACCEPTED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
-
-
-class Wire(Protocol):
-    """Hands files to a destination."""
-
-    def send(self, destination: DestinationSettings, files: Sequence[tuple[str, Path]]) -> list[int | None]:
-        """A DIMSE status per (SOP class UID, file), None where none came. Raises DeliveryFailed when none was sent."""
-        ...
-
-
-class DicomWire:
-    """C-STORE by pynetdicom. tls: for destinations that want it."""
-
-    def __init__(self, ae_title: str, tls: ssl.SSLContext | None = None) -> None:
-        self._ae_title = ae_title
-        self._tls = tls
-
-    def send(self, destination: DestinationSettings, files: Sequence[tuple[str, Path]]) -> list[int | None]:
-        """See Wire."""
-        entity = AE(ae_title=destination.calling_ae_title or self._ae_title)
-        entity.connection_timeout = destination.connect_timeout_s
-        entity.acse_timeout = destination.connect_timeout_s
-        association = entity.associate(
-            destination.host,
-            destination.port,
-            contexts=offered_contexts({sop_class_uid for sop_class_uid, _ in files}),
-            ae_title=destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)],
-            tls_args=(self._tls, destination.host) if destination.tls and self._tls else None,
-        )
-        if not association.is_established:
-            why = "refused the association" if association.is_rejected else "cannot be reached"
-            raise DeliveryFailed(f"{destination.ae_title} at {destination.host}:{destination.port} {why}")
-        statuses: list[int | None] = []
-        try:
-            for _, path in files:
-                statuses.append(_store(association.send_c_store, path) if association.is_established else None)
-        finally:
-            if association.is_established:
-                association.release()
-        return statuses
-
-
-def _store(send_c_store: object, path: Path) -> int | None:
-    try:
-        answer = send_c_store(dcmread(path))  # type: ignore[operator]  # pynetdicom's bound method
-    except ValueError:
-        return None  # no presentation context was accepted for this object
-    status = answer.get("Status")
-    return None if status is None else int(status)
 
 
 class Sender:
@@ -104,6 +45,11 @@ class Sender:
         with self._database.transaction() as connection:
             for lost in outbox.recover_expired(connection):
                 log.warning("delivery recovered", delivery_id=lost.id, destination=lost.destination)
+            for silent in commitment.recover_silent(
+                connection, self._settings.retry_after_s, self._settings.max_attempts
+            ):
+                line = log.error if silent.state is DeliveryState.DEAD else log.warning
+                line("commitment overdue", delivery_id=silent.id, destination=silent.destination)
             batch = outbox.claim_batch(connection, self._name, self._settings.lease_s, self._destinations.keys())
         if batch is None:
             return False
@@ -113,30 +59,56 @@ class Sender:
 
     def _deliver(self, batch: outbox.DeliveryBatch) -> None:
         watch = Stopwatch()
-        files = [
-            (delivery.outgoing.sop_class_uid, self._archive.path(delivery.outgoing.object_key))
-            for delivery in batch.deliveries
-        ]
+        destination = self._destinations[batch.destination]
+        transaction_uid = new_transaction_uid() if destination.commitment != "off" else ""
         trouble = ""
-        statuses: list[int | None]
         try:
-            statuses = self._wire.send(self._destinations[batch.destination], files)
+            if transaction_uid:
+                with self._database.transaction() as connection:
+                    commitment.announce(connection, batch.deliveries, transaction_uid)
+            sent = self._wire.send(destination, self._files(batch), transaction_uid)
         except DeliveryFailed as error:
             trouble = str(error)
-            statuses = [None] * len(files)
-        for delivery, status in zip(batch.deliveries, statuses, strict=True):
+            sent = Sent([None] * len(batch.deliveries))
+        except LeaseLost:
+            log.warning("lease lost", deliveries=len(batch.deliveries))
+            return
+        if sent.not_asked:
+            log.warning("commitment not asked", reason=sent.not_asked)
+        for delivery, status in zip(batch.deliveries, sent.statuses, strict=True):
             try:
-                self._settle(delivery, status, trouble, watch)
+                if status not in ACCEPTED:
+                    self._failed(delivery, status, trouble, watch)
+                elif not transaction_uid or (sent.not_asked and destination.commitment == "ask"):
+                    self._delivered(delivery, watch)
+                elif sent.not_asked:
+                    self._failed(delivery, None, sent.not_asked, watch)
+                else:
+                    self._sent(delivery, watch)
             except LeaseLost:
                 log.warning("lease lost", sop_instance_uid=delivery.outgoing.sop_instance_uid)
 
-    def _settle(self, delivery: outbox.Delivery, status: int | None, trouble: str, watch: Stopwatch) -> None:
+    def _files(self, batch: outbox.DeliveryBatch) -> list[OutgoingFile]:
+        outgoing = [delivery.outgoing for delivery in batch.deliveries]
+        return [
+            OutgoingFile(item.sop_class_uid, item.sop_instance_uid, self._archive.path(item.object_key))
+            for item in outgoing
+        ]
+
+    def _delivered(self, delivery: outbox.Delivery, watch: Stopwatch) -> None:
+        with self._database.transaction() as connection:
+            outbox.mark_delivered(connection, delivery)
         uid = delivery.outgoing.sop_instance_uid
-        if status in ACCEPTED:
-            with self._database.transaction() as connection:
-                outbox.mark_delivered(connection, delivery)
-            log.info("delivered", sop_instance_uid=uid, attempt=delivery.attempt, duration_ms=watch.ms())
-            return
+        log.info("delivered", sop_instance_uid=uid, attempt=delivery.attempt, duration_ms=watch.ms())
+
+    def _sent(self, delivery: outbox.Delivery, watch: Stopwatch) -> None:
+        with self._database.transaction() as connection:
+            waits = commitment.mark_sent(connection, delivery, self._settings.commitment_timeout_s)
+        uid = delivery.outgoing.sop_instance_uid
+        log.info("sent", sop_instance_uid=uid, attempt=delivery.attempt, waits=waits, duration_ms=watch.ms())
+
+    def _failed(self, delivery: outbox.Delivery, status: int | None, trouble: str, watch: Stopwatch) -> None:
+        uid = delivery.outgoing.sop_instance_uid
         reason = trouble or (
             f"answered 0x{status:04X}" if status is not None else "no answer, or no presentation context accepted"
         )

@@ -39,6 +39,7 @@ class DeliveryState(StrEnum):
 
     WAITING = "waiting"
     LEASED = "leased"
+    SENT = "sent"
     DELIVERED = "delivered"
     DEAD = "dead"
 
@@ -61,7 +62,10 @@ JOB: Mapping[JobState, frozenset[JobState]] = {
 
 DELIVERY: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.WAITING: frozenset({DeliveryState.LEASED}),
-    DeliveryState.LEASED: frozenset({DeliveryState.WAITING, DeliveryState.DELIVERED, DeliveryState.DEAD}),
+    DeliveryState.LEASED: frozenset(
+        {DeliveryState.WAITING, DeliveryState.SENT, DeliveryState.DELIVERED, DeliveryState.DEAD}
+    ),
+    DeliveryState.SENT: frozenset({DeliveryState.WAITING, DeliveryState.DELIVERED, DeliveryState.DEAD}),
     DeliveryState.DELIVERED: frozenset(),
     DeliveryState.DEAD: frozenset({DeliveryState.WAITING}),
 }

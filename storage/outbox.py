@@ -233,7 +233,8 @@ def recover_expired(connection: Connection) -> list[RecoveredDelivery]:
     """Take back the deliveries whose leases ran out."""
     now = database_now()
     poison = deliveries.c.failures + 1 >= POISON_FAILURES
-    rows = connection.execute(
+    return recovered(
+        connection,
         update(deliveries)
         .where(deliveries.c.state == LEASED, deliveries.c.lease_until < now)
         .values(
@@ -244,9 +245,13 @@ def recover_expired(connection: Connection) -> list[RecoveredDelivery]:
             last_error=literal("lease expired: no sign of life from ")
             + func.coalesce(deliveries.c.leased_by, "its sender"),
             **NO_LEASE,
-        )
-        .returning(*RECOVERED_COLUMNS),
-    ).mappings()
+        ),
+    )
+
+
+def recovered(connection: Connection, statement: Update) -> list[RecoveredDelivery]:
+    """Run an update that takes deliveries back, and say which."""
+    rows = connection.execute(statement.returning(*RECOVERED_COLUMNS)).mappings()
     return [RecoveredDelivery(**{**row, "state": DeliveryState(row["state"])}) for row in rows]
 
 
@@ -271,7 +276,7 @@ def delivery_counts(connection: Connection) -> dict[DeliveryState, int]:
 
 def pending_count(connection: Connection) -> int:
     """How many deliveries are still to come, those under way included."""
-    pending = deliveries.c.state.in_((DeliveryState.WAITING, DeliveryState.LEASED))
+    pending = deliveries.c.state.in_((DeliveryState.WAITING, DeliveryState.LEASED, DeliveryState.SENT))
     return connection.execute(select(func.count()).where(pending)).scalar_one()
 
 

@@ -121,8 +121,11 @@ deliveries = Table(
     Column("leased_by", Text),
     Column("lease_until", Double),
     Column("last_error", Text, nullable=False),
+    Column("commitment_uid", UID),  # the storage commitment transaction that the archive will speak of
     UniqueConstraint("job_id", "destination", "sop_instance_uid"),
     sqlite_autoincrement=True,
 )
 _partial_index("ix_deliveries_due", "waiting", deliveries.c.not_before, deliveries.c.id)
 _partial_index("ix_deliveries_leased", "leased", deliveries.c.lease_until)
+_partial_index("ix_deliveries_sent", "sent", deliveries.c.not_before)
+Index("ix_deliveries_commitment", deliveries.c.commitment_uid)

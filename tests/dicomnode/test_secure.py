@@ -17,7 +17,7 @@ from dicomnode.errors import ConfigurationError, DeliveryFailed
 from dicomnode.intake import Intake
 from dicomnode.receiver import Receiver
 from dicomnode.secure import client_context, server_context
-from dicomnode.sender import DicomWire
+from dicomnode.wire import DicomWire, OutgoingFile
 from storage.studies import find_instance
 from tests.support import dcmtk
 from tests.support.certificates import Identity, issue
@@ -150,17 +150,17 @@ def test_results_are_sent_by_tls_to_whom_they_are_for(
     """A destination with a certificate of the hospital gets them; an impostor gets nothing, and it is tried again."""
     image = mammogram("1.2.3", "1.2.3.1")
     image.save_as(tmp_path / "result.dcm", enforce_file_format=True)
-    files = [(MAMMOGRAM, tmp_path / "result.dcm")]
+    files = [OutgoingFile(MAMMOGRAM, image.SOPInstanceUID, tmp_path / "result.dcm")]
     wire = DicomWire("DICOMNODE", client_context(node.settings()))
     for identity, trusted in ((pacs, True), (stranger, False)):
         got: list[str] = []
         with _archive(identity, got) as port:
             to = DestinationSettings(name="pacs", ae_title="ARCHIVE", host="127.0.0.1", port=port, tls=True)
             if trusted:
-                assert wire.send(to, files) == [0x0000]
+                assert wire.send(to, files, "").statuses == [0x0000]
             else:
                 with pytest.raises(DeliveryFailed):
-                    wire.send(to, files)
+                    wire.send(to, files, "")
         assert got == ([image.SOPInstanceUID] if trusted else [])
 
 

@@ -10,7 +10,8 @@ from dicomnode.assembly import Stores
 from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSettings, SenderSettings, WorkerSettings
 from dicomnode.dispatch import Dispatcher
 from dicomnode.errors import DeliveryFailed
-from dicomnode.sender import DicomWire, Sender
+from dicomnode.sender import Sender
+from dicomnode.wire import DicomWire, OutgoingFile, Sent
 from dicomnode.worker import Worker
 from engines.base import Analysed
 from tests.support.destination import ControlledArchive
@@ -27,14 +28,14 @@ class FakeWire:
         self.answers = list(answers)
         self.sent: list[list[str]] = []
 
-    def send(self, destination: DestinationSettings, files: Sequence[tuple[str, Path]]) -> list[int | None]:
+    def send(self, destination: DestinationSettings, files: Sequence[OutgoingFile], transaction_uid: str) -> Sent:
         """The next answer."""
-        del destination
-        self.sent.append([path.name for _, path in files])
+        del destination, transaction_uid
+        self.sent.append([file.path.name for file in files])
         answer = self.answers.pop(0)
         if isinstance(answer, DeliveryFailed):
             raise answer
-        return answer
+        return Sent(answer)
 
 
 @pytest.fixture
@@ -111,4 +112,6 @@ def test_real_association(results: Stores) -> None:
 def test_nobody_listens() -> None:
     """A destination that cannot be reached is said with its address."""
     with pytest.raises(DeliveryFailed, match=r"PACS at 127\.0\.0\.1:1 cannot be reached"):
-        DicomWire("DICOMNODE").send(PACS.model_copy(update={"port": 1}), [("1.2.840.10008.5.1.4.1.1.88.34", Path())])
+        DicomWire("DICOMNODE").send(
+            PACS.model_copy(update={"port": 1}), [OutgoingFile("1.2.840.10008.5.1.4.1.1.88.34", "1.2.3", Path())], ""
+        )

@@ -9,7 +9,7 @@ from pydicom.uid import generate_uid
 from tests.support import dcmtk, studies
 from tests.support.node import Destination, NodeConfig, running_node
 from tests.support.orthanc import ROUTE_MAMMOGRAMS, Orthanc, running_orthanc
-from tests.support.waiting import free_port
+from tests.support.waiting import free_port, wait_until
 
 pytestmark = pytest.mark.usefixtures("needs_dcmtk", "needs_orthanc")
 
@@ -60,11 +60,11 @@ def test_storescu_in_orthanc_out(tmp_path: Path, database_url: str, films: list[
 
 
 def test_orthanc_routes_and_gets_the_results(tmp_path: Path, database_url: str, films: list[Path]) -> None:
-    """Orthanc sends what it stores to the node by itself, and holds images and results in one study at the end."""
+    """Orthanc sends what it stores to the node by itself, and holds images and committed results in one study."""
     study = _film_study(films, tmp_path / "films")
     port = free_port()
     with running_orthanc(tmp_path / "orthanc", node_port=port, lua=[ROUTE_MAMMOGRAMS]) as pacs:
-        destination = Destination(pacs.ae_title, pacs.dicom_port)
+        destination = Destination(pacs.ae_title, pacs.dicom_port, commitment="require")
         config = NodeConfig(
             tmp_path / "node",
             destination,
@@ -79,6 +79,8 @@ def test_orthanc_routes_and_gets_the_results(tmp_path: Path, database_url: str, 
             objects = node.wait_for("job done", study_instance_uid=study)["objects"]
             pacs.wait_for(study, "SEG", objects - 1)
             pacs.wait_for(study, "SR")
+            wait_until(lambda: len(node.lines("committed")) == objects, "Orthanc has committed to every result")
+            assert {state for (state,) in node.rows("SELECT state FROM deliveries")} == {"delivered"}
             assert len(node.lines("study queued")) == 1
             assert not node.lines("completeness not asked")
         assert pacs.count(study, "MG") == len(films)

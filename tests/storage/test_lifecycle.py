@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 from sqlalchemy import Table, select, update
 
-from storage import outbox, queue
+from storage import commitment, outbox, queue
 from storage.database import Connection, Database
 from storage.errors import IllegalTransition, LeaseLost
 from storage.lifecycle import DELIVERY, JOB, STUDY, DeliveryState, JobState, StudyState, allows, sources_of
@@ -139,60 +139,95 @@ def test_every_change_of_a_job_has_an_operation() -> None:
     assert table - made == {(JobState.LEASED, JobState.SUPERSEDED)}
 
 
-DELIVERY_OPERATIONS: dict[str, tuple[Callable[[Connection, Delivery], object], DeliveryState, DeliveryState]] = {
+COMMITMENT = "2.25.77"
+WAITING, LEASED, SENT, DEAD = (
+    frozenset({state})
+    for state in (DeliveryState.WAITING, DeliveryState.LEASED, DeliveryState.SENT, DeliveryState.DEAD)
+)
+DELIVERY_OPERATIONS: dict[
+    str, tuple[Callable[[Connection, Delivery], object], frozenset[DeliveryState], DeliveryState]
+] = {
     "claim": (
         lambda connection, _: outbox.claim_batch(connection, "sender 2", 60, ["pacs"]),
-        DeliveryState.WAITING,
+        WAITING,
         DeliveryState.LEASED,
     ),
-    "deliver": (outbox.mark_delivered, DeliveryState.LEASED, DeliveryState.DELIVERED),
+    "deliver": (outbox.mark_delivered, LEASED, DeliveryState.DELIVERED),
     "fail": (
         lambda connection, delivery: outbox.mark_failed(connection, delivery, "", 0, 9),
-        DeliveryState.LEASED,
+        LEASED,
         DeliveryState.WAITING,
     ),
     "fail for good": (
         lambda connection, delivery: outbox.mark_failed(connection, delivery, "", 0, 1),
-        DeliveryState.LEASED,
+        LEASED,
         DeliveryState.DEAD,
     ),
     "release": (
         lambda connection, delivery: outbox.release(connection, [delivery], "", 0),
-        DeliveryState.LEASED,
+        LEASED,
         DeliveryState.WAITING,
     ),
     "recover": (
         lambda connection, _: outbox.recover_expired(connection),
-        DeliveryState.LEASED,
+        LEASED,
         DeliveryState.WAITING,
     ),
     "requeue": (
         lambda connection, delivery: outbox.requeue(connection, delivery.id),
-        DeliveryState.DEAD,
+        DEAD,
         DeliveryState.WAITING,
+    ),
+    "send": (lambda connection, delivery: commitment.mark_sent(connection, delivery, 60), LEASED, DeliveryState.SENT),
+    "commit": (
+        lambda connection, delivery: commitment.settle(connection, COMMITMENT, [_uid(delivery)], {}, 0, 9),
+        LEASED | SENT,
+        DeliveryState.DELIVERED,
+    ),
+    "refuse to commit": (
+        lambda connection, delivery: commitment.settle(connection, COMMITMENT, [], {_uid(delivery): "no"}, 0, 9),
+        LEASED | SENT,
+        DeliveryState.WAITING,
+    ),
+    "refuse to commit for good": (
+        lambda connection, delivery: commitment.settle(connection, COMMITMENT, [], {_uid(delivery): "no"}, 0, 1),
+        LEASED | SENT,
+        DeliveryState.DEAD,
+    ),
+    "keep silent": (lambda connection, _: commitment.recover_silent(connection, 0, 9), SENT, DeliveryState.WAITING),
+    "keep silent for good": (
+        lambda connection, _: commitment.recover_silent(connection, 0, 1),
+        SENT,
+        DeliveryState.DEAD,
     ),
 }
 
 
+def _uid(delivery: Delivery) -> str:
+    return delivery.outgoing.sop_instance_uid
+
+
 @pytest.mark.parametrize("name", DELIVERY_OPERATIONS)
 def test_delivery_operations_make_only_the_changes_of_the_table(db: Database, name: str) -> None:
-    """Each operation works from its state, as the table says, and leaves a delivery in any other state as it is."""
-    operation, only_source, target = DELIVERY_OPERATIONS[name]
-    assert allows(DELIVERY, only_source, target)
+    """Each operation works from its states, as the table says, and leaves a delivery in any other state as it is."""
+    operation, sources, target = DELIVERY_OPERATIONS[name]
+    assert all(allows(DELIVERY, source, target) for source in sources)
     queued_deliveries(db)
     with db.transaction() as connection:
         batch = outbox.claim_batch(connection, "sender 1", 60, ["pacs"])
     assert batch is not None
     (delivery,) = batch.deliveries
+    with db.transaction() as connection:
+        commitment.announce(connection, batch.deliveries, COMMITMENT)
     expire_leases(db)
     for source in DeliveryState:
-        expected = target if source is only_source else source
+        expected = target if source in sources else source
         assert _after(db, deliveries, delivery.id, source, lambda it: operation(it, delivery)) == expected
 
 
 def test_every_change_of_a_delivery_has_an_operation() -> None:
     """The table holds no change that nothing makes."""
-    made = {(source, target) for _, source, target in DELIVERY_OPERATIONS.values()}
+    made = {(source, target) for _, sources, target in DELIVERY_OPERATIONS.values() for source in sources}
     assert made == {(source, target) for source, targets in DELIVERY.items() for target in targets}
 
 

@@ -1,5 +1,6 @@
 """The migrations make the tables of the schema, once, whoever else does it at the same time."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,8 @@ def definitions(connection: Connection) -> set[str]:
     if connection.dialect.name == "sqlite":
         query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND tbl_name != 'alembic_version'"
         lines = connection.execute(text(query)).scalars()
-        return {part.strip(" \t,)") for line in lines for part in line.splitlines()} - {""}
+        # A column that came later stands behind a comma, where the schema has it on a line of its own.
+        return {part.strip(" \t,)") for line in lines for part in re.split(r"\n|, ", line)} - {""}
     queries = (
         "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename != 'alembic_version'",
         """SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint

@@ -28,6 +28,7 @@ class Destination:
     port: int
     name: str = "pacs"
     objects: tuple[str, ...] = ("sr", "seg")
+    commitment: str = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class NodeConfig:
             "host": "127.0.0.1",
             "port": self.destination.port,
             "objects": list(self.destination.objects),
+            "commitment": self.destination.commitment,
         }
         blocks = [_block(f"[{name}]", values) for name, values in sections.items()]
         blocks += [_block("[[models]]", model), _block("[[destinations]]", destination)]

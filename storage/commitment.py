@@ -1,0 +1,98 @@
+"""Deliveries that an archive has taken but not yet promised to keep (storage commitment, PS3.4 J).
+
+Rules:
+- The transaction's UID is on the row before anything is sent: the archive's word may come before our own bookkeeping.
+- An archive that keeps silent, or cannot keep an object, gets it again; that counts as a failure like any other.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import ColumnElement, Connection, Update, case, literal, literal_column, null, select, update
+
+from storage.clock import database_now
+from storage.errors import LeaseLost
+from storage.lifecycle import DELIVERY, DeliveryState, sources_of
+from storage.outbox import NO_LEASE, Delivery, RecoveredDelivery, recovered
+from storage.schema import deliveries
+
+# Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
+SENT: ColumnElement[str] = literal_column("'sent'")
+LEASED: ColumnElement[str] = literal_column("'leased'")
+
+
+def announce(connection: Connection, batch: Iterable[Delivery], transaction_uid: str) -> None:
+    """Note under which transaction the archive will speak of these leased deliveries. Raises LeaseLost."""
+    for delivery in batch:
+        statement = (
+            update(deliveries)
+            .where(
+                deliveries.c.id == delivery.id,
+                deliveries.c.attempt == delivery.attempt,
+                deliveries.c.state == LEASED,
+            )
+            .values(commitment_uid=transaction_uid)
+        )
+        if connection.execute(statement).rowcount != 1:
+            raise LeaseLost(f"delivery {delivery.id}: attempt {delivery.attempt} no longer holds the lease")
+
+
+def mark_sent(connection: Connection, delivery: Delivery, timeout_s: float) -> bool:
+    """The archive has taken the object and was asked to commit; False where it has given its word already."""
+    statement = (
+        update(deliveries)
+        .where(
+            deliveries.c.id == delivery.id,
+            deliveries.c.attempt == delivery.attempt,
+            deliveries.c.state.in_(sources_of(DELIVERY, DeliveryState.SENT)),
+        )
+        .values(state=DeliveryState.SENT, not_before=database_now() + timeout_s, last_error="", **NO_LEASE)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def settle(
+    connection: Connection,
+    transaction_uid: str,
+    committed: Iterable[str],
+    refused: Mapping[str, str],
+    retry_after_s: float,
+    max_attempts: int,
+) -> dict[str, DeliveryState]:
+    """Note the archive's word. committed: SOP Instance UIDs; refused: the reason by SOP Instance UID.
+
+    Returns what became of each delivery that the transaction is about; empty for a transaction that is not known.
+    """
+    mine = (deliveries.c.commitment_uid == transaction_uid) & deliveries.c.state.in_((SENT, LEASED))
+    known = set(connection.execute(select(deliveries.c.sop_instance_uid).where(mine)).scalars())
+    found: dict[str, DeliveryState] = {}
+    for uid in known.intersection(committed):
+        values = {"state": DeliveryState.DELIVERED, "finished_at": database_now(), "last_error": ""}
+        connection.execute(
+            update(deliveries).where(mine, deliveries.c.sop_instance_uid == uid).values(**values, **NO_LEASE)
+        )
+        found[uid] = DeliveryState.DELIVERED
+    for uid in known.intersection(refused):
+        statement = _failed(refused[uid], retry_after_s, max_attempts)
+        rows = connection.execute(
+            statement.where(mine, deliveries.c.sop_instance_uid == uid).returning(deliveries.c.state)
+        )
+        found[uid] = DeliveryState(rows.scalar_one())
+    return found
+
+
+def recover_silent(connection: Connection, retry_after_s: float, max_attempts: int) -> list[RecoveredDelivery]:
+    """Take back the deliveries of which the archive has said nothing in time."""
+    statement = _failed("the archive did not commit in time", retry_after_s, max_attempts)
+    return recovered(connection, statement.where(deliveries.c.state == SENT, deliveries.c.not_before < database_now()))
+
+
+def _failed(reason: str, retry_after_s: float, max_attempts: int) -> Update:
+    dead = deliveries.c.failures + 1 >= max_attempts
+    return update(deliveries).values(
+        state=case((dead, literal(DeliveryState.DEAD.value)), else_=literal(DeliveryState.WAITING.value)),
+        failures=deliveries.c.failures + 1,
+        not_before=database_now() + retry_after_s,
+        finished_at=case((dead, database_now()), else_=null()),
+        last_error=reason,
+        **NO_LEASE,
+    )

@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from pydicom import Dataset
 
 from dicomnode.errors import ImageError
-from dicomnode.findings import AnalysedImage, CodedLabel, NotAnalysed, RunIdentity, StudyAnalysis
+from dicomnode.findings import AnalysedImage, CodedLabel, NotAnalysed, RunIdentity, ScoreMeaning, StudyAnalysis
 from dicomnode.images import SourceImage, load_image, read_header
 from dicomnode.logs import Stopwatch, get_logger
 from dicomnode.reader import to_input
@@ -30,6 +30,7 @@ class Model:
     digest: str
     labels: tuple[CodedLabel, ...]
     policy: SelectionPolicy
+    scores: ScoreMeaning = field(default_factory=ScoreMeaning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def analyse_study(
         analysed=tuple(analysed),
         not_analysed=tuple(not_analysed),
         failure="" if analysed else NOTHING_TO_ANALYSE,
+        scores=model.scores,
     )
 
 

@@ -14,7 +14,7 @@ from dicomnode.config import ModelSettings, Settings
 from dicomnode.dispatch import Dispatcher
 from dicomnode.evidence import Evidence, OpenAssociations, PacsHasMore
 from dicomnode.find import count_by_modality
-from dicomnode.findings import CodedLabel
+from dicomnode.findings import CodedLabel, ScoreMeaning
 from dicomnode.intake import Intake
 from dicomnode.receiver import Receiver
 from dicomnode.secure import client_context, server_context
@@ -97,6 +97,10 @@ def open_model(settings: ModelSettings) -> Model:
         digest=hashlib.sha256((package.folder / MANIFEST_NAME).read_bytes()).hexdigest(),
         labels=tuple(CodedLabel(item.name, item.value, item.scheme, item.meaning) for item in package.labels),
         policy=policy_of(settings),
+        scores=ScoreMeaning(
+            probability_of_cancer=package.manifest.malignancy_is_probability,
+            prompt_at=package.manifest.prompt_threshold or 0.0,
+        ),
     )
 
 

@@ -142,11 +142,11 @@ class ModelSettings(_Section):
 
 
 DestinationKind = Literal["orthanc-ohif", "dcm4chee", "mammography-workstation", "archive"]
-ObjectKind = Literal["sr", "seg", "sc"]
+ObjectKind = Literal["sr", "cad", "seg", "sc"]
 DEFAULT_OBJECTS: Mapping[DestinationKind, tuple[ObjectKind, ...]] = {  # what each kind of peer shows
     "orthanc-ohif": ("sr", "seg"),
     "dcm4chee": ("sr", "seg"),
-    "mammography-workstation": ("sr",),
+    "mammography-workstation": ("cad", "sr"),
     "archive": ("sr", "seg"),
 }
 

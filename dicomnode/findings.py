@@ -14,6 +14,7 @@ class ResultKind(Enum):
     """Kinds of result object that a destination can ask for."""
 
     REPORT = "sr"
+    CAD_REPORT = "cad"
     SEGMENTATION = "seg"
     CAPTURE = "sc"
 
@@ -38,6 +39,18 @@ class CodedLabel:
     value: str
     scheme: str
     meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreMeaning:
+    """What the numbers of a model package may be called.
+
+    probability_of_cancer: whether a detection's malignancy is a calibrated probability of cancer.
+    prompt_at: score at and above which a workstation is expected to show a finding; below it may.
+    """
+
+    probability_of_cancer: bool = False
+    prompt_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +84,4 @@ class StudyAnalysis:
     analysed: tuple[AnalysedImage, ...]
     not_analysed: tuple[NotAnalysed, ...]
     failure: str
+    scores: ScoreMeaning = ScoreMeaning()

@@ -79,7 +79,7 @@ def _with_its_twin(exclusion: Exclusion, chosen: Sequence[Dataset]) -> Exclusion
 
 
 def _first_objection(header: Dataset, policy: SelectionPolicy) -> Exclusion | None:
-    breast = _is_breast_image(header)
+    breast = is_breast_image(header)
     rules = (*RULES, *(MAMMOGRAPHY_RULES if breast else ()), *PIXEL_RULES, *(VIEW_RULES if breast else ()))
     for rule in rules:
         reason = rule(header, policy)
@@ -88,7 +88,8 @@ def _first_objection(header: Dataset, policy: SelectionPolicy) -> Exclusion | No
     return None
 
 
-def _is_breast_image(header: Dataset) -> bool:
+def is_breast_image(header: Dataset) -> bool:
+    """Whether it shows a breast by X-rays, on whatever kind of object."""
     return is_mammogram(header) or flag(header, "Modality") == "MG"
 
 

@@ -47,7 +47,12 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All of manifest.json. threshold: calibrated score at and above which a finding is reported."""
+    """All of manifest.json. threshold: calibrated score at and above which a finding is reported.
+
+    prompt_threshold: score at and above which a workstation is to show a finding unasked; None means every one.
+    malignancy_is_probability: whether the calibrated malignancy is shown to be the probability of cancer, on data that
+    the calibration has not seen; without it no report calls it so.
+    """
 
     format: int
     name: Text
@@ -65,6 +70,8 @@ class Manifest:
     malignancy_calibration: Calibration = field(default_factory=Calibration)
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     preprocess: PreprocessSettings = field(default_factory=PreprocessSettings)
+    prompt_threshold: Share | None = None
+    malignancy_is_probability: bool = False
 
 
 def parse_manifest(text: bytes, origin: str) -> Manifest:
@@ -93,6 +100,8 @@ def _complaint(manifest: Manifest) -> str:
             return f"{name!r} must be a plain file name in the package folder"
     if any(size <= 0 or size % SIZE_MULTIPLE for size in (manifest.preprocess.rows, manifest.preprocess.columns)):
         return f"preprocess.rows and preprocess.columns must be positive multiples of {SIZE_MULTIPLE}"
+    if manifest.prompt_threshold is not None and manifest.prompt_threshold < manifest.threshold:
+        return "prompt_threshold is below threshold, where nothing is reported"
     for what, values in (
         ("label names", [item.name for item in manifest.labels]),
         ("weights' precisions", [item.precision for item in manifest.weights]),

@@ -7,6 +7,7 @@ from io import BytesIO
 from pydicom import Dataset, dcmwrite
 
 from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.results.cad_report import build_cad_report
 from dicomnode.results.capture import build_captures
 from dicomnode.results.identity import source_header
 from dicomnode.results.options import DEFAULT, Options
@@ -26,9 +27,9 @@ class ResultObject:
 def build_results(study: StudyAnalysis, kinds: frozenset[ResultKind], options: Options = DEFAULT) -> list[ResultObject]:
     """The result objects that are wanted, the report first.
 
-    There is a report for every run, a segmentation for every image with an outlined finding (an empty one is never
-    made), and a capture for every view, or one page of words where there is none. Empty only where no header names the
-    study, so that nothing could be filed anywhere.
+    There is a report for every run, a CAD report for every run over mammograms, a segmentation for every image with an
+    outlined finding (an empty one is never made), and a capture for every view, or one page of words where there is
+    none. Empty only where no header names the study, so that nothing could be filed anywhere.
     """
     source = source_header(study)
     if source is None:
@@ -55,6 +56,14 @@ def _report(
     yield build_report(study, source, findings)
 
 
+def _cad_report(
+    study: StudyAnalysis, source: Dataset, findings: Sequence[TrackedFinding], _options: Options
+) -> Iterator[Dataset]:
+    dataset = build_cad_report(study, source, findings)
+    if dataset is not None:
+        yield dataset
+
+
 def _segmentations(
     study: StudyAnalysis, _source: Dataset, findings: Sequence[TrackedFinding], options: Options
 ) -> Iterator[Dataset]:
@@ -78,6 +87,7 @@ Builder = Callable[[StudyAnalysis, Dataset, Sequence[TrackedFinding], Options], 
 
 BUILDERS: Mapping[ResultKind, Builder] = {  # in the order in which the objects are sent
     ResultKind.REPORT: _report,
+    ResultKind.CAD_REPORT: _cad_report,
     ResultKind.SEGMENTATION: _segmentations,
     ResultKind.CAPTURE: _captures,
 }

@@ -2,7 +2,7 @@
 
 from pydicom.sr.coding import Code
 
-from dicomnode.images.mammography import VIEW_OF_CODE
+from dicomnode.images.mammography import MODIFIER_OF_CODE, VIEW_OF_CODE
 
 OWN_SCHEME = "99DICOMNODE"
 
@@ -77,6 +77,42 @@ NOT_ALL_WITHOUT_FINDINGS = _dcm("111243", "Not all algorithms succeeded; without
 NOT_ALL_WITH_FINDINGS = _dcm("111244", "Not all algorithms succeeded; with findings")
 NONE_SUCCEEDED = _dcm("111245", "No algorithms succeeded; without findings")
 
+# mammography CAD, TID 4000 to 4022
+CAD_REPORT = _dcm("111036", "Mammography CAD Report")
+IMPRESSION = _dcm("111034", "Individual Impression/Recommendation")
+IMPRESSION_DESCRIPTION = _dcm("111033", "Impression Description")
+SINGLE_IMAGE_FINDING = _dcm("111059", "Single Image Finding")
+RENDERING_INTENT = _dcm("111056", "Rendering Intent")
+PRESENTATION_REQUIRED = _dcm("111150", "Presentation Required: Rendering device is expected to present")
+PRESENTATION_OPTIONAL = _dcm("111151", "Presentation Optional: Rendering device may present")
+PROBABILITY_OF_CANCER = _dcm("111047", "Probability of cancer")
+CENTER = _dcm("111010", "Center")
+OUTLINE = _dcm("111041", "Outline")
+REGION_DESCRIPTION = _dcm("111058", "Selected Region Description")
+SUMMARY_OF_DETECTIONS = _dcm("111064", "Summary of Detections")
+SUMMARY_OF_ANALYSES = _dcm("111065", "Summary of Analyses")
+SUCCESSFUL_DETECTIONS = _dcm("111063", "Successful Detections")
+FAILED_DETECTIONS = _dcm("111025", "Failed Detections")
+DETECTION_PERFORMED = _dcm("111022", "Detection Performed")
+SUCCEEDED = _dcm("111222", "Succeeded")  # CID 6042
+PARTIALLY_SUCCEEDED = _dcm("111223", "Partially Succeeded")
+FAILED = _dcm("111224", "Failed")
+NOT_ATTEMPTED = _dcm("111225", "Not Attempted")
+IMAGE_VIEW_MODIFIER = _dcm("111032", "Image View Modifier")
+PRIMARY_ANGLE = _dcm("112011", "Positioner Primary Angle")
+BREASTS = {"L": _sct("80248007", "Left breast"), "R": _sct("73056007", "Right breast")}  # CID 6022
+SELECTED_REGION = _dcm("111099", "Selected region")
+_BREAST_DENSITY = _sct("129793001", "Mammography breast density")
+# CID 6014 has no mass: on one image a mass is a density (TID 4004 would make a mass of the densities of two views).
+SINGLE_IMAGE_FINDINGS = {
+    ("SCT", "4147007"): _BREAST_DENSITY,
+    ("SCT", "129788004"): _BREAST_DENSITY,
+    ("SCT", "129793001"): _BREAST_DENSITY,
+    ("SCT", "129769006"): _sct("129769006", "Calcification Cluster"),
+    ("SCT", "129770007"): _sct("129770007", "Individual Calcification"),
+    ("SCT", "129792006"): _sct("129792006", "Architectural distortion of breast"),
+}
+
 # anatomy
 BREAST = _sct("76752008", "Breast")
 SIDES = {"L": _sct("7771000", "Left"), "R": _sct("24028007", "Right")}
@@ -99,7 +135,13 @@ VIEWS = {
     if view in _VIEW_MEANINGS and value.isdigit()
 }
 
+MODIFIERS = {  # CID 4015
+    name: _sct(value, name.title()) for value, name in MODIFIER_OF_CODE.items() if value.isdigit()
+}
+
 # units
+DEGREE = Code("deg", "UCUM", "deg")
+MICROMETER = Code("um", "UCUM", "micrometer")
 PERCENT = Code("%", "UCUM", "Percent")
 SCORE = Code("{score}", "UCUM", "score")
 MILLIMETER = Code("mm", "UCUM", "mm")

@@ -43,6 +43,12 @@ def _general(header: Dataset) -> Iterator[Dataset]:
     laterality = read_laterality(header)
     if laterality is not None:
         yield content.code(CONTEXT, codes.IMAGE_LATERALITY, codes.SIDES[laterality])
+    yield from dates(header)
+    yield from _numbers(((codes.PIXEL_ROWS, number(header, "Rows")), (codes.PIXEL_COLUMNS, number(header, "Columns"))))
+
+
+def dates(header: Dataset) -> Iterator[Dataset]:
+    """When study and image were made."""
     for prefix, date, time in (
         ("Study", codes.STUDY_DATE, codes.STUDY_TIME),
         ("Content", codes.CONTENT_DATE, codes.CONTENT_TIME),
@@ -51,7 +57,6 @@ def _general(header: Dataset) -> Iterator[Dataset]:
             yield content.date(CONTEXT, date, copied(header, f"{prefix}Date"))
         if copied(header, f"{prefix}Time"):
             yield content.time(CONTEXT, time, copied(header, f"{prefix}Time"))
-    yield from _numbers(((codes.PIXEL_ROWS, number(header, "Rows")), (codes.PIXEL_COLUMNS, number(header, "Columns"))))
 
 
 def _numbers(values: Sequence[tuple[Code, float | None]]) -> Iterator[Dataset]:
@@ -65,11 +70,16 @@ def _projection(header: Dataset) -> Iterator[Dataset]:
     view = codes.VIEWS.get(read_view(header) or "")
     if view is not None:
         yield content.code(CONTEXT, codes.IMAGE_VIEW, view)
-    orientation = read_patient_orientation(header)
-    if orientation is not None:
-        yield content.text(CONTEXT, codes.ORIENTATION_ROW, orientation[0])
-        yield content.text(CONTEXT, codes.ORIENTATION_COLUMN, orientation[1])
+    yield from orientation(header)
     spacing = read_spacing(header)
     if spacing is not None:
         yield content.number(CONTEXT, codes.HORIZONTAL_SPACING, spacing.column_mm, codes.MILLIMETER)
         yield content.number(CONTEXT, codes.VERTICAL_SPACING, spacing.row_mm, codes.MILLIMETER)
+
+
+def orientation(header: Dataset) -> Iterator[Dataset]:
+    """Where the rows and the columns point."""
+    directions = read_patient_orientation(header)
+    if directions is not None:
+        yield content.text(CONTEXT, codes.ORIENTATION_ROW, directions[0])
+        yield content.text(CONTEXT, codes.ORIENTATION_COLUMN, directions[1])

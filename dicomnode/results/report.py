@@ -50,7 +50,7 @@ def _root(study: StudyAnalysis, images: Sequence[Dataset], findings: Sequence[Tr
     """What a person must know comes first; the order of rows is free in TID 1500."""
     outcome = verdict(study)
     # Without findings a group over the whole study says so; beside findings it would be taken for one of them.
-    groups = [_finding_group(finding, study.engine) for finding in findings] or [_study_group(study, images, outcome)]
+    groups = [_finding_group(study, finding) for finding in findings] or [_study_group(study, images, outcome)]
     return [
         content.code("HAS CONCEPT MOD", codes.LANGUAGE, codes.ENGLISH),
         *_observer(study.engine),
@@ -116,7 +116,7 @@ def _study_group(study: StudyAnalysis, images: Sequence[Dataset], outcome: Verdi
     )
 
 
-def _finding_group(finding: TrackedFinding, engine: EngineDescription | None) -> Dataset:
+def _finding_group(study: StudyAnalysis, finding: TrackedFinding) -> Dataset:
     """TID 1410: the box of one finding on its image. The outline is in the segmentation, by the tracking UID."""
     header = finding.image.source.header
     corners = box_corners(finding.detection)
@@ -128,9 +128,9 @@ def _finding_group(finding: TrackedFinding, engine: EngineDescription | None) ->
             content.uid_reference("HAS OBS CONTEXT", codes.TRACKING_UID, finding.uid),
             content.code("CONTAINS", codes.FINDING, finding.label),
             *_site(header),
-            *_algorithm(engine),
+            *_algorithm(study.engine),
             content.polyline("CONTAINS", codes.IMAGE_REGION, corners, content.image("SELECTED FROM", header)),
-            *_measurements(finding),
+            *_measurements(study, finding),
         ],
         template="1410",
     )
@@ -145,8 +145,8 @@ def _site(header: Dataset) -> list[Dataset]:
     return [content.code("HAS CONCEPT MOD", codes.FINDING_SITE, site, side)]
 
 
-def _measurements(finding: TrackedFinding) -> list[Dataset]:
-    """TID 1419. The scores are called what they are: nothing here is a probability of disease."""
+def _measurements(study: StudyAnalysis, finding: TrackedFinding) -> list[Dataset]:
+    """TID 1419. The scores are called what they are: a probability only where the package has shown that it is one."""
     detection = finding.detection
     size = size_of(detection, finding.image.source.spacing)
     length, surface = (codes.MILLIMETER, codes.SQUARE_MILLIMETER) if size.in_mm else (codes.PIXELS, codes.PIXELS)
@@ -158,9 +158,15 @@ def _measurements(finding: TrackedFinding) -> list[Dataset]:
     if size.area is not None:
         measured.append(_measurement(codes.AREA, round(size.area, 1), surface, f"area of the outline; {size.basis}"))
     if detection.malignancy is not None:
-        meaning = "Malignancy score 0 to 1, uncalibrated"
-        measured.append(_measurement(codes.MALIGNANCY_SCORE, detection.malignancy, codes.SCORE, meaning))
+        measured.append(_malignancy(study, detection.malignancy))
     return measured
+
+
+def _malignancy(study: StudyAnalysis, value: float) -> Dataset:
+    if study.scores.probability_of_cancer:
+        meaning = "Calibrated probability that the finding is cancer"
+        return _measurement(codes.PROBABILITY_OF_CANCER, 100 * value, codes.PERCENT, meaning)
+    return _measurement(codes.MALIGNANCY_SCORE, value, codes.SCORE, "Malignancy score 0 to 1, uncalibrated")
 
 
 def _measurement(name: Code, value: float, unit: Code, meaning: str) -> Dataset:

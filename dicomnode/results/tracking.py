@@ -12,6 +12,8 @@ from dicomnode.results import codes
 from dicomnode.results.identity import run_uid
 from engines.base import Detection
 
+SIDE_NAMES = {"L": "left", "R": "right"}
+
 
 @dataclass(frozen=True, slots=True)
 class TrackedFinding:
@@ -42,7 +44,7 @@ def track(study: StudyAnalysis) -> list[TrackedFinding]:
 
 def image_name(header: Dataset) -> str:
     """What a radiologist calls the image: "left MLO", else its number, else its UID."""
-    side = {"L": "left", "R": "right"}.get(read_laterality(header) or "", "")
+    side = SIDE_NAMES.get(read_laterality(header) or "", "")
     name = " ".join(part for part in (side, read_view(header)) if part)
     if name:
         return name

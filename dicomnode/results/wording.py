@@ -1,19 +1,19 @@
 """What a report says in plain words, and the one code that says the same to machines."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydicom.sr.coding import Code
 
 from dicomnode.findings import NotAnalysed, StudyAnalysis
-from dicomnode.images.attributes import text
-from dicomnode.images.mammography import read_laterality, read_view
 from dicomnode.results import codes
+from dicomnode.results.coverage import EXPECTED_VIEWS, Coverage, concerns_the_reader, coverage
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE
 from dicomnode.results.measure import size_of
-from dicomnode.results.tracking import TrackedFinding, image_name
-from dicomnode.selection import is_image
+from dicomnode.results.tracking import SIDE_NAMES, TrackedFinding, image_name
 
 UNCALIBRATED = "Scores rank candidates. They are not calibrated probabilities of disease."
+CALIBRATED = "Detection scores rank candidates; the probability of cancer is calibrated."
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +26,21 @@ class Verdict:
 
 
 def verdict(study: StudyAnalysis) -> Verdict:
-    """The outcome of a run. An image that is missing is never counted as negative."""
-    left_out = tuple(_left_out(item) for item in study.not_analysed if _concerns_the_reader(item))
+    """The outcome of a run. An image or a view that is missing is never counted as negative."""
+    left_out = tuple(_left_out(item) for item in study.not_analysed if concerns_the_reader(item))
     if study.failure:
         sentence = "The study could not be processed. No image was evaluated. This is not a negative result."
         own_reasons = tuple(remark for remark in left_out if not remark.endswith(study.failure))
         return Verdict(codes.NONE_SUCCEEDED, sentence, (study.failure, *own_reasons, NOT_FOR_CLINICAL_USE))
     findings = sum(len(image.detections) for image in study.analysed)
-    complete = not any(_is_missed(item, study) for item in study.not_analysed if _concerns_the_reader(item))
+    seen = coverage(study)
     sentence = _findings_sentence(study, findings)
-    if not complete:
-        sentence += " The result is incomplete."
-    scores = (UNCALIBRATED,) if findings else ("This does not rule out disease.",)
-    return Verdict(_code(findings, complete), sentence, (*left_out, *scores, NOT_FOR_CLINICAL_USE))
+    if not seen.complete:
+        sentence += " The result is incomplete." if findings else " The result is incomplete and not a negative one."
+    meaning = CALIBRATED if study.scores.probability_of_cancer else UNCALIBRATED
+    scores = (meaning,) if findings else ("This does not rule out disease.",)
+    remarks = (*left_out, *_on_views(seen), *scores, NOT_FOR_CLINICAL_USE)
+    return Verdict(_code(findings, seen.complete), sentence, remarks)
 
 
 def finding_sentence(finding: TrackedFinding) -> str:
@@ -47,6 +49,17 @@ def finding_sentence(finding: TrackedFinding) -> str:
     unit = "mm" if size.in_mm else "pixels"
     score = f"detection score {100 * finding.detection.score:.0f} %"
     return f"{finding.identifier}: {finding.label.meaning}, {score}, {size.long_axis:.1f} {unit}."
+
+
+def _on_views(seen: Coverage) -> Iterator[str]:
+    """What the reader must know of the examination as a whole."""
+    if seen.absent:
+        views = ", ".join(f"{SIDE_NAMES[side]} {view}" for side, view in seen.absent)
+        yield f"Views missing: no image is marked as {views}. Expected of each breast: {' and '.join(EXPECTED_VIEWS)}."
+    if len(seen.sides) == 1:
+        yield f"Only images of the {SIDE_NAMES[seen.sides[0]]} breast are in the study."
+    if seen.sideless:
+        yield f"{_count(seen.sideless, 'analysed image')} without a side: whether views are missing is not known."
 
 
 def _code(findings: int, complete: bool) -> Code:
@@ -69,16 +82,3 @@ def _count(number: int, noun: str) -> str:
 
 def _left_out(item: NotAnalysed) -> str:
     return f"Not analysed: {image_name(item.header)}. {item.reason}"
-
-
-def _concerns_the_reader(item: NotAnalysed) -> bool:
-    """Reports and presentation states in the study are no loss; a file that could not be read may be one."""
-    unreadable = not text(item.header, "SOPClassUID")
-    return unreadable or is_image(item.header)
-
-
-def _is_missed(item: NotAnalysed, study: StudyAnalysis) -> bool:
-    """Whether something went unseen: left out by rule is no loss if the same view of the same side was analysed."""
-    view = (read_laterality(item.header), read_view(item.header))
-    seen = {(image.source.laterality, image.source.view) for image in study.analysed}
-    return not (item.excluded_by_rule and None not in view and view in seen)

@@ -60,6 +60,14 @@ ALLOWED: tuple[Allowed, ...] = (
         ),
         "row 12 of today's TID 1501 takes any coded evaluation; its edition of 2022 does not list it",
     ),
+    Allowed(
+        "PixelMed",
+        re.compile(
+            r'Warning: Template 4015MammoParameters .*: Code \(111025,DCM,"Failed Detections"\) has different '
+            r'code meaning \("Failed Detections"\) than code meaning in template concept name \("Failed  Detections"\)'
+        ),
+        "its template has two spaces in a code meaning that the standard writes with one",
+    ),
     _exactly(
         "dsrdump",
         "W: The VR checker does not support this Specific Character Set: ISO_IR 192",

@@ -67,6 +67,8 @@ def test_a_package_is_found_by_name_and_by_path(package: Path) -> None:
         (lambda m: m["preprocess"].update(filter="sobel"), "preprocess.filter: "),
         (lambda m: m["preprocess"].update(rows=650), "multiples of 32"),
         (lambda m: m["decode"].update(nms=1), "decode.nms: "),
+        (lambda m: m.update(prompt_threshold=0.01), "prompt_threshold is below threshold"),
+        (lambda m: m.update(malignancy_is_probability="yes"), "malignancy_is_probability: "),
         (lambda m: m["score_calibration"].update(slope=-1.0), "score_calibration.slope: "),
     ],
 )

@@ -18,14 +18,16 @@ from tests.dicomnode.results.samples import (
 )
 
 CODES = {
-    "finding": "111242",
+    "finding": "111244",
     "several": "111242",
     "none": "111241",
     "partial": "111244",
     "failed": "111245",
     "failed_early": "111245",
-    "film": "111242",
-    "film_none": "111241",
+    "views_missing": "111243",
+    "calibrated": "111242",
+    "film": "111244",
+    "film_none": "111243",
 }
 
 
@@ -40,10 +42,16 @@ def test_the_code_of_each_form(form: str) -> None:
 def test_sentences() -> None:
     """Counts are right, singular and plural, and failure is no negative."""
     samples = forms()
-    assert verdict(samples["finding"]).sentence == "1 candidate finding in 1 of 1 analysed image."
+    assert (
+        verdict(samples["finding"]).sentence
+        == "1 candidate finding in 1 of 1 analysed image. The result is incomplete."
+    )
     assert verdict(samples["several"]).sentence == "4 candidate findings in 2 of 4 analysed images."
     assert verdict(samples["none"]).sentence == "No candidate finding in 4 analysed images."
     assert "not a negative" in verdict(samples["failed"]).sentence
+    assert verdict(samples["views_missing"]).sentence == (
+        "No candidate finding in 2 analysed images. The result is incomplete and not a negative one."
+    )
 
 
 def test_a_missing_image_makes_the_result_incomplete() -> None:
@@ -61,7 +69,8 @@ def test_a_missing_image_makes_the_result_incomplete() -> None:
 def test_an_excluded_twin_is_no_loss(laterality: str, view: str, by_rule: bool, code: str) -> None:
     """Raw data beside its presentation twin loses nothing; another side, or a failure, does."""
     twin = NotAnalysed(digital_header(laterality, view, 9), "Raw.", excluded_by_rule=by_rule)
-    assert verdict(run_over([(digital_header("L", "CC"), [])], [twin])).code.value == code
+    left = [(digital_header("L", "CC"), []), (digital_header("L", "MLO", 2), [])]
+    assert verdict(run_over(left, [twin])).code.value == code
 
 
 def test_a_report_in_the_study_is_no_missing_image() -> None:
@@ -78,6 +87,32 @@ def test_a_failure_is_told_once() -> None:
     """The reason of the run is not repeated for each image."""
     study = run_over([], [NotAnalysed(view, "It broke.", False) for view in four_views()], failure="It broke.")
     assert verdict(study).remarks == ("It broke.", NOT_FOR_CLINICAL_USE)
+
+
+def test_missing_views_are_named() -> None:
+    """Which views are missing, of what is expected, and that one breast is all there is."""
+    both = verdict(forms()["views_missing"]).remarks
+    assert "Views missing: no image is marked as right MLO, left MLO. Expected of each breast: CC and MLO." in both
+    one = verdict(run_over([(digital_header("L", view, number), []) for number, view in enumerate(("CC", "MLO"))]))
+    assert "Only images of the left breast are in the study." in one.remarks
+    assert one.code.value == "111241"
+
+
+def test_an_image_without_a_side_leaves_it_open() -> None:
+    """It may be all there is of the other breast, so nothing is called complete."""
+    image = digital_header("R", "CC", 3)
+    del image.ImageLaterality
+    outcome = verdict(
+        run_over([(view, []) for view in (digital_header("L", "CC"), digital_header("L", "MLO", 2), image)])
+    )
+    assert outcome.code.value == "111243"
+    assert "1 analysed image without a side: whether views are missing is not known." in outcome.remarks
+
+
+def test_a_calibrated_package_says_so() -> None:
+    """The sentence about scores follows the package."""
+    assert any("is calibrated" in remark for remark in verdict(forms()["calibrated"]).remarks)
+    assert any("not calibrated" in remark for remark in verdict(forms()["several"]).remarks)
 
 
 def test_names_of_images() -> None:

@@ -1,0 +1,32 @@
+"""The parts put together as the settings say."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dicomnode.assembly import open_model
+from dicomnode.config import ModelSettings
+from dicomnode.findings import ScoreMeaning
+from engines.package import find_package
+
+
+@pytest.mark.parametrize(
+    ("said", "meaning"),
+    [
+        ({"malignancy_is_probability": True, "prompt_threshold": 0.7}, ScoreMeaning(True, 0.7)),
+        ({"malignancy_is_probability": False}, ScoreMeaning(False, 0.0)),
+    ],
+)
+def test_a_package_says_what_its_scores_may_be_called(
+    tmp_path: Path, said: dict[str, object], meaning: ScoreMeaning
+) -> None:
+    """From the manifest to the reports: without the package's word a malignancy is no probability."""
+    folder = tmp_path / "package"
+    shutil.copytree(find_package("mammo-mass"), folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest.pop("malignancy_is_probability", None)
+    manifest.pop("prompt_threshold", None)
+    (folder / "manifest.json").write_text(json.dumps(manifest | said))
+    assert open_model(ModelSettings(package=str(folder), backend="onnxruntime")).scores == meaning

@@ -2,30 +2,42 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from engines.errors import EngineOutputError
 
 STRIDE = 8
-OUTPUT_NAMES = ("heat", "sides", "malignancy")
+CHANNELS = {"heat": 1, "sides": 4, "malignancy": 1}
 LARGEST_LOG_SIDE = 5.0  # exp(5) strides: larger than any input, and no overflow
+ABSENT = -20.0  # a proposal of this logit or less only fills up the fixed number
+MASK_SIDE = 28
+
+NetworkKind = Literal["one-stage", "two-stage"]
+OutlineKind = Literal["classical", "learned"]
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeSettings:
-    """How raw maps become findings; part of the package.
+    """How raw outputs become findings; part of the package.
 
+    network: whose outputs these are. region_share: what stage 2's logits weigh, 0..1; stage 1's have the rest.
     floor: candidates below this raw score are dropped at once. candidates: at most so many before suppression.
     overlap: boxes of this IoU or more with a better one are suppressed. findings: at most so many per image.
+    outlines: searched in the image inside of the box, or drawn by a two-stage network.
     """
 
     floor: float = 0.02
     candidates: int = 100
     overlap: float = 0.2
     findings: int = 20
+    outlines: OutlineKind = "classical"
+    network: NetworkKind = "one-stage"
+    region_share: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +45,45 @@ class Candidates:
     """Detections of one image in input pixels, best first.
 
     boxes: float32 (N, 4) x0, y0, x1, y1. scores, malignancy: float32 (N,), 0..1, not calibrated.
+    masks: float32 (N, 28, 28), 0..1, over the boxes frames (N, 4); None where the network has none.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     malignancy: NDArray[np.float32]
+    masks: NDArray[np.float32] | None = None
+    frames: NDArray[np.float32] | None = None
 
 
 def decode(outputs: Mapping[str, NDArray[np.float32]], index: int, settings: DecodeSettings) -> Candidates:
     """Candidates of image `index` of a batch, suppressed. Raises EngineOutputError."""
-    heat, sides, malignancy = (_checked(outputs, name, index) for name in OUTPUT_NAMES)
+    if settings.network == "two-stage":
+        return _from_regions(outputs, index, settings)
+    return _from_maps(outputs, index, settings)
+
+
+def _from_regions(outputs: Mapping[str, NDArray[np.float32]], index: int, settings: DecodeSettings) -> Candidates:
+    """Of a two-stage network: proposals with a second opinion."""
+    boxes = _checked(outputs, "boxes", index, (None, 4))
+    count = len(boxes)
+    names = ("proposal_score", "region_score", "proposal_malignancy", "region_malignancy")
+    first, second, looks, looks_again = (_checked(outputs, name, index, (count,)) for name in names)
+    masks = _checked(outputs, "masks", index, (count, MASK_SIDE, MASK_SIDE))
+    frames = _checked(outputs, "frames", index, (count, 4))
+    share = settings.region_share
+    scores = _sigmoid(share * second + (1 - share) * first)
+    malignancy = _sigmoid(share * looks_again + (1 - share) * looks)
+    good = np.flatnonzero((first > ABSENT) & (scores >= settings.floor))
+    good = good[np.argsort(-scores[good], kind="stable")[: settings.candidates]]
+    kept = good[suppress(boxes[good], scores[good], settings.overlap)[: settings.findings]]
+    return Candidates(boxes[kept], scores[kept], malignancy[kept], _sigmoid(masks[kept]), frames[kept])
+
+
+def _from_maps(outputs: Mapping[str, NDArray[np.float32]], index: int, settings: DecodeSettings) -> Candidates:
+    """Of a one-stage network: the peaks of the heat-map."""
+    heat, sides, malignancy = (
+        _checked(outputs, name, index, (channels, None, None)) for name, channels in CHANNELS.items()
+    )
     scores = _sigmoid(heat[0])
     # A cell counts where no neighbour is higher (CenterNet's peaks).
     peak = scores >= cv2.dilate(scores, np.ones((3, 3), np.uint8))
@@ -86,16 +127,23 @@ def iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.f
     return result
 
 
-def _checked(outputs: Mapping[str, NDArray[np.float32]], name: str, index: int) -> NDArray[np.float32]:
+def _checked(
+    outputs: Mapping[str, NDArray[np.float32]], name: str, index: int, shape: tuple[int | None, ...]
+) -> NDArray[np.float32]:
+    """One image's output, of the shape that is expected (None: any length) and finite."""
     if name not in outputs:
         raise EngineOutputError(f"the network has no output named {name!r}; it has {', '.join(sorted(outputs))}")
     values = outputs[name][index]
-    channels = 4 if name == "sides" else 1
-    if values.ndim != 3 or values.shape[0] != channels:  # noqa: PLR2004 - channels, rows, columns
-        raise EngineOutputError(f"the output {name!r} has shape {values.shape}; expected ({channels}, rows, columns)")
+    fits = values.ndim == len(shape) and all(want in (None, has) for want, has in zip(shape, values.shape, strict=True))
+    if not fits:
+        raise EngineOutputError(f"the output {name!r} has shape {values.shape}; expected {_shape_text(shape)}")
     if not np.isfinite(values).all():
         raise EngineOutputError(f"the output {name!r} holds values that are not finite")
     return np.ascontiguousarray(values, np.float32)
+
+
+def _shape_text(shape: tuple[int | None, ...]) -> str:
+    return f"({', '.join('any' if length is None else str(length) for length in shape)})"
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.base import Analysed, Backend, Detection, EngineDescription, ImageOutcome, InputImage, Refused
+from engines.base import Analysed, Backend, Detection, EngineDescription, ImageOutcome, InputImage, Mask, Refused
 from engines.breast import NoBreastError
-from engines.decode import decode
+from engines.decode import Candidates, decode
 from engines.geometry import WayBack
+from engines.learned_mask import place
 from engines.manifest import Calibration
 from engines.outline import outline
 from engines.package import ModelPackage
@@ -43,17 +44,20 @@ class Detector:
         reported = scores >= self.package.threshold
         boxes = _in_source(found.boxes, prepared.way_back)
         reported &= (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(axis=1)
-        return Analysed(
-            tuple(
-                self._detection(image, boxes[index], float(scores[index]), float(malignancy[index]))
-                for index in np.flatnonzero(reported)
-            )
-        )
+        label = self.package.labels[0].name
+        detections = []
+        for index in np.flatnonzero(reported):
+            x0, y0, x1, y1 = (float(value) for value in boxes[index])
+            corners = (x0, y0, x1, y1)
+            mask = self._learned(found, int(index), prepared.way_back) or outline(image.pixels, corners)
+            detections.append(Detection(label, corners, float(scores[index]), float(malignancy[index]), mask))
+        return Analysed(tuple(detections))
 
-    def _detection(self, image: InputImage, box: NDArray[np.float32], score: float, malignancy: float) -> Detection:
-        x0, y0, x1, y1 = (float(value) for value in box)
-        corners = (x0, y0, x1, y1)
-        return Detection(self.package.labels[0].name, corners, score, malignancy, outline(image.pixels, corners))
+    def _learned(self, found: Candidates, index: int, way_back: WayBack) -> Mask | None:
+        """The network's own mask, where the package trusts it and it is not empty."""
+        if self.package.decode.outlines == "classical" or found.masks is None or found.frames is None:
+            return None
+        return place(found.masks[index], found.frames[index], way_back)
 
 
 def _in_source(boxes: NDArray[np.float32], way_back: WayBack) -> NDArray[np.float32]:

@@ -25,16 +25,27 @@ class RawOutputs(NamedTuple):
     heat: (N, 1, rows, columns) logit that a mass is centred here.
     sides: (N, 4, rows, columns) log of the distance in strides from the cell's centre to left, top, right, bottom.
     malignancy: (N, 1, rows, columns) logit that the mass here is malignant.
+    embedding: (N, 320) mean of the map at stride 32: what kind of image this is.
     """
 
     heat: Tensor
     sides: Tensor
     malignancy: Tensor
+    embedding: Tensor
 
 
-def _conv_block(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
+class Maps(NamedTuple):
+    """What the heads look at. fine: (N, 24, r, c) at stride 4; merged: (N, channels, r, c) at 8; coarse: 320 at 32."""
+
+    fine: Tensor
+    merged: Tensor
+    coarse: Tensor
+
+
+def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, normalisation, ReLU."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(outputs, momentum=0.03),
         nn.ReLU(inplace=True),
     )
@@ -53,8 +64,8 @@ class Pyramid(nn.Module):
     def __init__(self, channels: int = PYRAMID_CHANNELS) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(inputs, channels, 1) for inputs in FEATURE_CHANNELS[1:])
-        self.middle = _conv_block(channels, channels)
-        self.out = _conv_block(channels, channels)
+        self.middle = conv_block(channels, channels)
+        self.out = conv_block(channels, channels)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(N, channels, rows / 8, columns / 8) from the maps at strides 8, 16, 32."""
@@ -72,22 +83,37 @@ class OneStageDetector(nn.Module):
         self.backbone = backbone if backbone is not None else EfficientNetLite0()
         del self.backbone._conv_head, self.backbone._bn1, self.backbone._fc  # noqa: SLF001 - names of the weights file
         self.pyramid = Pyramid(channels)
-        self.where = _conv_block(channels, channels)
-        self.what = _conv_block(channels, channels)
+        self.where = conv_block(channels, channels)
+        self.what = conv_block(channels, channels)
         self.heat = nn.Conv2d(channels, 1, 1)
         self.sides = nn.Conv2d(channels, BOX_CHANNELS, 1)
         self.malignancy = nn.Conv2d(channels, 1, 1)
         _start(self.heat, float(torch.logit(torch.tensor(PRIOR_SCORE))))
         _start(self.sides, 1.0)  # a median mass is about five cells wide
 
-    def forward(self, x: Tensor) -> RawOutputs:
+        self.keeps_statistics = False
+
+    def maps(self, x: Tensor) -> Maps:
+        """Features for this head and for a second stage."""
+        features = self.backbone.features(x, FROZEN_BLOCKS)
+        return Maps(features[0], self.pyramid(features[1:]), features[-1])
+
+    def head(self, maps: Maps) -> RawOutputs:
         """Raw maps; decoding is NumPy code outside of the graph."""
-        merged = self.pyramid(self.backbone.features(x, FROZEN_BLOCKS)[1:])
-        where = self.where(merged)
-        return RawOutputs(self.heat(where), self.sides(where), self.malignancy(self.what(merged)))
+        where = self.where(maps.merged)
+        looks = self.malignancy(self.what(maps.merged))
+        return RawOutputs(self.heat(where), self.sides(where), looks, maps.coarse.mean(dim=(2, 3)))
+
+    def forward(self, x: Tensor) -> RawOutputs:
+        """Maps and head in one."""
+        return self.head(self.maps(x))
 
     def train(self, mode: bool = True) -> "OneStageDetector":
-        """Training mode, except that the backbone's batch statistics stay those of ImageNet."""
+        """Training mode, except that the backbone's batch statistics stay, and all where keeps_statistics is set."""
         super().train(mode)
         self.backbone.eval()
+        if self.keeps_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self

@@ -22,6 +22,7 @@ class AugmentSettings:
     lesion_share: float = 0.5
     smallest_scale: float = 0.75
     largest_scale: float = 1.35
+    stretch: float = 0.08
     rotation_deg: float = 25.0
     mirror_share: float = 0.2
     filter_share: float = 0.5
@@ -34,6 +35,8 @@ class Sample:
 
     planes: uint8 (rows, columns, 3). heat: (1, r, c) 0..1, 1 at centres; care: (1, r, c) 0 where the truth is cut off.
     sides: (4, r, c) distances in strides; weight: (1, r, c) of the box loss; malignant: (1, r, c); looks: its weight.
+    boxes: (M, 4) in crop pixels, not clipped; signs: (M,) as CachedCases.malignant; outline: uint8 (rows, columns),
+    1 on a mass where the case has outlines.
     """
 
     planes: NDArray[np.uint8]
@@ -43,6 +46,9 @@ class Sample:
     weight: Float
     malignant: Float
     looks: Float
+    boxes: Float
+    signs: NDArray[np.int8]
+    outline: NDArray[np.uint8]
 
 
 def draw(data: CachedCases, rng: np.random.Generator, settings: AugmentSettings) -> Sample:
@@ -58,7 +64,12 @@ def draw(data: CachedCases, rng: np.random.Generator, settings: AugmentSettings)
     crop = _grey_values(crop, rng)
     if rng.random() < settings.cutout_share:
         _cut_out(crop, moved, rng)
-    return _targets(crop, moved, malignant)
+    outlined = np.zeros(planes.shape[:2], np.uint8)
+    for mask in data.outlines[number] if data.outlines else ():
+        rows, columns = mask.pixels.shape
+        outlined[mask.row0 : mask.row0 + rows, mask.column0 : mask.column0 + columns] |= mask.pixels
+    outline = np.asarray(cv2.warpAffine(outlined, affine, size, flags=cv2.INTER_NEAREST), np.uint8)
+    return _targets(crop, moved, malignant, outline)
 
 
 def _random_affine(
@@ -77,7 +88,8 @@ def _random_affine(
         centre = np.array([xs[pick], ys[pick]]) * 8.0 if len(ys) else np.array(plain.shape[::-1]) / 2.0
         shift = rng.uniform(-0.25, 0.25, 2) * (columns, rows)
     angle = np.deg2rad(rng.uniform(-settings.rotation_deg, settings.rotation_deg))
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    stretch = np.exp(rng.uniform(-settings.stretch, settings.stretch) * np.array([0.5, -0.5]))
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * stretch
     turn[0] *= -1.0 if rng.random() < settings.mirror_share else 1.0
     turn[1] *= -1.0 if rng.random() < 0.5 else 1.0  # noqa: PLR2004 - upside down as often as not
     place = np.array([columns, rows]) / 2 + shift - turn @ centre
@@ -93,23 +105,49 @@ def move_boxes(boxes: Float, affine: NDArray[np.float64]) -> Float:
 
 
 def _grey_values(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Gamma, contrast and brightness per plane, noise, blur; black outside of the breast stays black."""
+    """Another film, scanner and exposure: grey curves, lost resolution, grain; black outside of the breast stays."""
     outside = crop.max(axis=2) == 0
-    ramp = np.linspace(0.0, 1.0, 256)
-    tables = np.empty((256, 3), np.float32)
-    for plane in range(3):
-        curve = ramp ** np.exp(rng.uniform(-0.35, 0.35)) if plane < 2 else ramp  # noqa: PLR2004 - local contrast has its own middle
-        gain, lift = np.exp(rng.uniform(-0.2, 0.2)), rng.uniform(-0.08, 0.08)
-        tables[:, plane] = (curve - 0.5) * gain + 0.5 + lift
-    changed = np.clip(tables * 255, 0, 255).astype(np.uint8)
-    crop = np.stack([cv2.LUT(np.ascontiguousarray(crop[..., plane]), changed[:, plane]) for plane in range(3)], axis=-1)
+    tables = _grey_curves(rng)
+    crop = np.stack([cv2.LUT(np.ascontiguousarray(crop[..., plane]), tables[:, plane]) for plane in range(3)], axis=-1)
     if rng.random() < 0.3:  # noqa: PLR2004 - share of blurred crops
-        crop = np.asarray(cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.2)), np.uint8)
-    if rng.random() < 0.4:  # noqa: PLR2004 - share of noisy crops
-        noise = rng.standard_normal(crop.shape[:2], np.float32) * rng.uniform(2, 9)
-        crop = np.clip(crop + noise[..., None], 0, 255).astype(np.uint8)
+        crop = np.asarray(cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.6)), np.uint8)
+    if rng.random() < 0.2:  # noqa: PLR2004 - share of crops from a coarser scanner
+        crop = _coarser(crop, float(rng.uniform(0.5, 0.9)))
+    if rng.random() < 0.5:  # noqa: PLR2004 - share of grainy crops
+        crop = np.clip(crop + _grain(crop.shape[:2], rng)[..., None], 0, 255).astype(np.uint8)
     crop[outside] = 0
     return crop
+
+
+def _grey_curves(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """uint8 (256, 3): gamma, a bent film curve, contrast and brightness, one look-up table per plane."""
+    ramp = np.linspace(0.0, 1.0, 256)
+    tables = np.empty((256, 3), np.float32)
+    knots = np.sort(rng.uniform(0.0, 1.0, 3)) * 0.4 + np.array([0.25, 0.5, 0.75]) * 0.6
+    bent = np.interp(ramp, [0.0, 0.25, 0.5, 0.75, 1.0], [0.0, *knots, 1.0])
+    bends = rng.random() < 0.4  # noqa: PLR2004 - share of bent curves
+    for plane in range(3):
+        curve = ramp
+        if plane < 2:  # noqa: PLR2004 - local contrast has its own middle
+            curve = (bent if bends else ramp) ** np.exp(rng.uniform(-0.45, 0.45))
+        gain, lift = np.exp(rng.uniform(-0.25, 0.25)), rng.uniform(-0.08, 0.08)
+        tables[:, plane] = (curve - 0.5) * gain + 0.5 + lift
+    return np.clip(tables * 255, 0, 255).astype(np.uint8)
+
+
+def _coarser(crop: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    rows, columns = crop.shape[:2]
+    small = cv2.resize(crop, (round(columns * scale), round(rows * scale)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> Float:
+    """Noise of a standard deviation of 2 to 10 grey levels, as fine as a pixel or as coarse as film grain."""
+    noise = rng.standard_normal(shape, np.float32)
+    if rng.random() < 0.5:  # noqa: PLR2004 - coarse as often as fine
+        noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.5, 1.5)), np.float32)
+        noise /= max(float(noise.std()), 1e-6)
+    return np.asarray(noise * rng.uniform(2, 10), np.float32)
 
 
 def _cut_out(crop: NDArray[np.uint8], boxes: Float, rng: np.random.Generator) -> None:
@@ -124,7 +162,7 @@ def _cut_out(crop: NDArray[np.uint8], boxes: Float, rng: np.random.Generator) ->
             crop[y : y + height, x : x + width] = int(rng.integers(0, 160))
 
 
-def _targets(crop: NDArray[np.uint8], boxes: Float, malignant: NDArray[np.int8]) -> Sample:
+def _targets(crop: NDArray[np.uint8], boxes: Float, malignant: NDArray[np.int8], outline: NDArray[np.uint8]) -> Sample:
     rows, columns = crop.shape[0] // STRIDE, crop.shape[1] // STRIDE
     heat, weight, looks, answer = (np.zeros((rows, columns), np.float32) for _ in range(4))
     care = np.ones((rows, columns), np.float32)
@@ -145,4 +183,5 @@ def _targets(crop: NDArray[np.uint8], boxes: Float, malignant: NDArray[np.int8])
         sides[:, mine] = np.maximum(distances[:, mine], 0.1)
         looks[mine] = bump[mine] * (sign >= 0)
         answer[mine] = max(int(sign), 0)
-    return Sample(crop, heat[None], care[None], sides, weight[None], answer[None], looks[None])
+    maps = (heat[None], care[None], sides, weight[None], answer[None], looks[None])
+    return Sample(crop, *maps, boxes, malignant, outline)

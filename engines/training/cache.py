@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.annotations import Case, load_case
+from engines.base import Mask
 from engines.breast import NoBreastError
+from engines.outline import outline
 from engines.preprocess import FILTERS, Filter, PreprocessSettings, prepare
 
 
@@ -27,6 +29,7 @@ class CachedCases:
     boxes: tuple[NDArray[np.float32], ...]
     malignant: tuple[NDArray[np.int8], ...]
     refused: tuple[str, ...]
+    outlines: tuple[tuple[Mask, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -57,6 +60,17 @@ def cached(
         tuple(np.array([_sign(lesion.malignant) for lesion in case.lesions], np.int8) for case in kept),
         tuple(index["refused"]),
     )
+
+
+def with_outlines(data: CachedCases) -> CachedCases:
+    """The same cases with an outline in every box: what masks are learned from, as no set has true ones."""
+    outlines = []
+    for plain, boxes in zip(data.planes["none"][..., 0], data.boxes, strict=True):
+        rows, columns = plain.shape
+        pixels = plain.astype(np.float32) / 255.0
+        clipped = np.clip(boxes, 0, [columns - 1, rows - 1, columns, rows])
+        outlines.append(tuple(outline(pixels, (float(a), float(b), float(c), float(d))) for a, b, c, d in clipped))
+    return replace(data, outlines=tuple(outlines))
 
 
 def _sign(malignant: bool | None) -> int:

@@ -16,14 +16,21 @@ HEAD = """# {name} {version}
 
 Input: one mammogram (CC or MLO), any size. The breast is cut out, its chest wall brought to the left, its grey values
 normalised (percentiles {low} and {high}), filter "{filter}", resampled into {rows} x {columns} pixels, three planes
-(plain, CLAHE, local contrast). Network: EfficientNet-Lite0, a light feature pyramid, an anchor-free head at stride 8,
-{megabytes:.1f} MB of float32 weights. Output: boxes labelled "mass" (SCT 4147007) with a score, a malignancy and an
-outline found by classical means inside the box. Findings of a calibrated score of {threshold:.3f} or more are reported.
+(plain, CLAHE, local contrast). Network: {network}, {megabytes:.1f} MB of float32
+weights. Output: boxes labelled "mass" (SCT 4147007) with a score, a malignancy and an outline.
+Findings of a calibrated score of {threshold:.3f} or more are reported: the point that parts the best true from the best
+false finding of each validation image best (Youden's J).
 
 The score says how sure the network is that a mass is there, calibrated on validation patients of a set in which every
 image has a mass: it is **no** probability for a screening population. The malignancy is calibrated on few lesions and
 says only which of two masses looks worse.
 """
+
+NETWORKS = {
+    "one-stage": "EfficientNet-Lite0, a light feature pyramid, an anchor-free head at stride 8",
+    "two-stage": "EfficientNet-Lite0, a light feature pyramid, an anchor-free head at stride 8 that\n"
+    "proposes 40 regions, a second stage that looks at each with its surroundings (score, malignancy, box, mask)",
+}
 
 DATA = """
 ## Data
@@ -41,10 +48,12 @@ DATA = """
 ## Training
 
 AdamW (3e-4 backbone, 1e-3 head), cosine, averaged weights, the backbone frozen up to stride 4 and its batch statistics
-frozen throughout; {iterations} iterations of {batch} crops of 384 x 288, {minutes:.0f} minutes of one CPU core shared
-with other work; weights of iteration {best_iteration}, the best on validation patients. Half of the crops on a
-lesion; scale 0.75-1.35, rotation 25 degrees, flips, gamma, contrast, noise, blur, cutout, a random filter in half of
-the crops. Losses: penalty-reduced focal loss (heat-map), generalised IoU (box), cross-entropy (malignancy).
+frozen throughout; {stages}; batches of {batch} crops of
+384 x 288, {minutes:.0f} minutes on a CPU core shared with other work. Half of the crops on a lesion; scale 0.75-1.35,
+rotation 25 degrees, stretch, flips, gamma and film curves, contrast, grain, blur, lost resolution, cutout, a random
+filter in half of the crops. Losses: penalty-reduced focal loss (heat-map), generalised IoU (box), cross-entropy
+(malignancy); of the second stage cross-entropy (score, malignancy), generalised IoU (box), cross-entropy against
+classical outlines and the boxes' shadows on both axes (mask).
 
 Repeat it: `{command}`{caveat}
 """
@@ -77,6 +86,7 @@ def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe
         filter=settings.filter,
         rows=settings.rows,
         columns=settings.columns,
+        network=NETWORKS[manifest.decode.network],
         megabytes=manifest.weights[0].size_bytes / 1e6,
         threshold=manifest.threshold,
     )
@@ -84,10 +94,12 @@ def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe
     data = DATA.format(
         split="; ".join(parts),
         seed=recipe.seed,
-        iterations=recipe.iterations,
+        stages="; ".join(
+            f"{kind}: {iterations} iterations, the weights of iteration {best}, the best on validation patients"
+            for kind, iterations, best in recipe.stages
+        ),
         batch=recipe.batch,
         minutes=recipe.minutes,
-        best_iteration=recipe.best_iteration,
         command=recipe.command,
         caveat=BY_CLOCK if recipe.by_clock else "",
     )
@@ -103,6 +115,14 @@ def _measured(evaluation: Mapping[str, Any]) -> str:
         "",
     ]
     lines += [
+        "Network, mean FROC sensitivity on validation patients: "
+        + ", ".join(f"{name} {value:.3f}" for name, value in evaluation["networks"].items())
+        + ".",
+        "",
+        "Outlines, mean IoU of their bounds with the curated boxes of the validation lesions found: "
+        + ", ".join(f"{kind} {value:.3f}" for kind, value in evaluation["outlines"].items())
+        + ". The better ones are sent.",
+        "",
         "Filter, mean FROC sensitivity on validation patients: "
         + ", ".join(f"{name} {value:.3f}" for name, value in evaluation["filters"].items())
         + ".",

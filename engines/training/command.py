@@ -10,20 +10,20 @@ from typing import Any
 
 import torch
 
+from engines.decode import NetworkKind
 from engines.errors import DataError
 from engines.evaluation.figures import figures
-from engines.networks.efficientnet_lite import imagenet_backbone
-from engines.networks.one_stage import OneStageDetector
 from engines.package import ModelPackage
 from engines.preprocess import FILTERS, PreprocessSettings
-from engines.training.augment import AugmentSettings
 from engines.training.cache import CachedCases, cached
 from engines.training.cases import Part, read_cases, split_by_patient
 from engines.training.evaluate import apply, chance, choose
-from engines.training.loop import LoopSettings, Trainer, candidates_of, judge_all
+from engines.training.loop import candidates_of, judge_candidates
+from engines.training.masks import draw_masks
 from engines.training.pictures import draw_froc, draw_log
 from engines.training.publish import NAME, publish
 from engines.training.recipe import Recipe
+from engines.training.stages import Trained, train_stages
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -33,15 +33,23 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, logs, figures and the package")
     parser.add_argument("--mias", type=Path, help="folder of mini-MIAS, for evaluation only")
     parser.add_argument("--cache", type=Path, help="folder for preprocessed images (default: OUT/cache)")
-    parser.add_argument("--iterations", type=int, default=1600, help="batches to train on")
-    parser.add_argument("--minutes", type=float, help="stop earlier, by the clock; not repeatable to the bit")
+    parser.add_argument(
+        "--from", dest="start", type=Path, metavar="START", help="a package, a training's folder or a checkpoint"
+    )
+    parser.add_argument("--iterations", type=int, default=1800, help="batches that the first stage is trained on")
+    parser.add_argument(
+        "--region-iterations", type=int, default=1400, help="batches that both stages are then trained on; 0: one stage"
+    )
+    parser.add_argument("--rate", type=float, default=1.0, help="of learning, as a share of the usual one")
+    parser.add_argument("--minutes", type=float, help="end a stage by the clock; not repeatable to the bit")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--validate-every", type=int, default=250)
-    parser.add_argument("--seed", type=int, default=0, help="of the split and of the augmentation")
+    parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
+    parser.add_argument("--split-seed", type=int, default=0, help="of the split by patient")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     parser.add_argument("--version", default="0.0.0", help="of the package")
-    parser.add_argument("--stop-after", type=int, help="save at this iteration and end, to be resumed later")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
+    parser.add_argument("--stop-after", type=int, help="save at this iteration of the whole and end, to go on later")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in OUT")
     return parser.parse_args(given)
 
 
@@ -69,80 +77,68 @@ def main(given: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> ModelPackage | None:
     """The whole way from the folder of images to the package; None where it was asked to stop before."""
     torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
+    torch.manual_seed(options.seed)  # what a new head starts from
     options.out.mkdir(parents=True, exist_ok=True)
     settings = PreprocessSettings()
     parts = prepared_parts(options, settings)
-    trainer = _trainer(options)
-    if options.resume and trainer.resume():
-        tell(f"resumed at iteration {trainer.iteration}")
-    trainer.run(parts["train"], parts["validation"], tell, options.stop_after)
-    if options.stop_after is not None:
+    trained = train_stages(options, parts, tell)
+    if trained is None:
         return None
-    network = OneStageDetector()
-    network.load_state_dict(torch.load(options.out / "best.pt", map_location="cpu", weights_only=True))
-    recipe = Recipe(
-        command=_command(options, trainer.iteration),
-        iterations=trainer.iteration,
-        best_iteration=trainer.best_iteration,
-        batch=options.batch,
-        seed=options.seed,
-        minutes=trainer.elapsed_s / 60,
-        by_clock=options.minutes is not None,
-    )
-    return finish(options, network, settings, parts, recipe)
+    return finish(options, settings, parts, trained)
 
 
 def finish(
     options: argparse.Namespace,
-    network: OneStageDetector,
     settings: PreprocessSettings,
     parts: dict[Part, CachedCases],
-    recipe: Recipe,
+    trained: dict[NetworkKind, Trained],
 ) -> ModelPackage:
     """Choose on validation patients, evaluate once on the others, export, write the package."""
-    tell("choosing the filter, the calibration and the operating point on validation patients")
-    choices = choose(network, parts["validation"])
+    tell("choosing the network, the filter, the calibration and the operating point on validation patients")
+    choices = choose({kind: item.network for kind, item in trained.items()}, parts["validation"])
     tell(f"chosen: {choices}")
-    judged = {part: apply(choices, judge_all(network, parts[part], choices.filter)) for part in ("validation", "test")}
-    evaluation: dict[str, Any] = {
-        "split": {part: _size(data) for part, data in parts.items()},
-        "filters": choices.per_filter,
-        "validation": figures(judged["validation"], choices.threshold),
-        "test": figures(judged["test"], choices.threshold),
-        "chance": chance(
-            judged["test"], candidates_of(network, parts["test"], choices.filter), parts["test"], options.seed
-        ),
-    }
-    curves = {"CBIS-DDSM validation": judged["validation"], "CBIS-DDSM test": judged["test"]}
+    best = trained[choices.decode.network]
+    data = {part: parts[part] for part in ("validation", "test")}
     if options.mias is not None:
-        mias = cached(read_cases(options.mias, "--mias"), settings, _cache(options), tell, FILTERS)
-        judged_mias = apply(choices, judge_all(network, mias, choices.filter))
-        evaluation["mini_mias"] = figures(judged_mias, choices.threshold)
-        curves["mini-MIAS"] = judged_mias
-    draw_log(options.out / "log.csv", options.out / "training.png")
-    draw_froc(curves, options.out / "froc.png")
-    return publish(network, settings, choices, evaluation, recipe, options.version, options.out / NAME)
+        data["mini_mias"] = cached(read_cases(options.mias, "--mias"), settings, _cache(options), tell, FILTERS)
+    found = {name: candidates_of(best.network, cases, choices.filter, choices.decode) for name, cases in data.items()}
+    judged = {name: apply(choices, judge_candidates(found[name], cases)) for name, cases in data.items()}
+    evaluation: dict[str, Any] = {
+        "split": {part: _size(cases) for part, cases in parts.items()},
+        "networks": choices.per_network,
+        "filters": choices.per_filter,
+        "outlines": choices.per_outline,
+        "chance": chance(judged["test"], found["test"], parts["test"], options.seed),
+    }
+    for name, items in judged.items():
+        evaluation[name] = figures(items, choices.threshold)
+    for kind in trained:
+        if (log := options.out / kind / "log.csv").is_file():
+            draw_log(log, options.out / f"{kind}.png")
+    draw_masks(found["test"], parts["test"], options.out / "masks.png")
+    draw_froc({name: judged[name] for name in judged}, options.out / "froc.png")
+    recipe = _recipe(options, trained)
+    return publish(best.network, settings, choices, evaluation, recipe, options.version, options.out / NAME)
+
+
+def _recipe(options: argparse.Namespace, trained: dict[NetworkKind, Trained]) -> Recipe:
+    return Recipe(
+        command=_command(options),
+        stages=tuple((kind, item.iterations, item.best_iteration) for kind, item in trained.items()),
+        batch=options.batch,
+        seed=options.split_seed,
+        minutes=sum(item.minutes for item in trained.values()),
+        by_clock=options.minutes is not None,
+    )
 
 
 def prepared_parts(options: argparse.Namespace, settings: PreprocessSettings) -> dict[Part, CachedCases]:
     """The three parts of the data, preprocessed."""
-    parts = split_by_patient(read_cases(options.data), options.seed)
+    parts = split_by_patient(read_cases(options.data), options.split_seed)
     prepared = {part: cached(cases, settings, _cache(options), tell) for part, cases in parts.items()}
     for part, data in prepared.items():
         tell(f"{part}: {_size(data)}, {len(data.refused)} refused")
     return prepared
-
-
-def _trainer(options: argparse.Namespace) -> Trainer:
-    settings = LoopSettings(
-        iterations=options.iterations,
-        minutes=options.minutes,
-        batch=options.batch,
-        validate_every=options.validate_every,
-        seed=options.seed,
-    )
-    return Trainer(OneStageDetector(imagenet_backbone()), settings, AugmentSettings(), options.out)
 
 
 def _cache(options: argparse.Namespace) -> Path:
@@ -154,9 +150,12 @@ def _size(data: CachedCases) -> str:
     return f"{len(set(data.patients))} patients, {len(data)} images, {sum(map(len, data.boxes))} masses"
 
 
-def _command(options: argparse.Namespace, iterations: int) -> str:
+def _command(options: argparse.Namespace) -> str:
     """What repeats this run, without the folders of this machine."""
-    parts = ["--data", "DIR", "--out", "OUT", "--iterations", str(iterations), "--batch", str(options.batch)]
-    parts += ["--seed", str(options.seed), "--version", options.version]
+    parts = ["--data", "DIR", "--out", "OUT", "--iterations", str(options.iterations)]
+    parts += ["--region-iterations", str(options.region_iterations), "--batch", str(options.batch)]
+    parts += ["--rate", f"{options.rate:g}", "--seed", str(options.seed), "--split-seed", str(options.split_seed)]
+    parts += ["--version", options.version]
+    parts += ["--from", "START"] if options.start else []
     parts += ["--mias", "DIR"] if options.mias else []
     return "python -m engines.training " + shlex.join(parts)

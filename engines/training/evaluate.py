@@ -1,11 +1,12 @@
 """Choices made on validation patients, and the control that shows what luck would find."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engines.decode import Candidates
+from engines.decode import Candidates, DecodeSettings, NetworkKind, OutlineKind, decode
 from engines.detector import calibrated
 from engines.evaluation.froc import FALSE_POSITIVE_RATES, judge, mean_sensitivity, rate_name, sensitivity_at
 from engines.evaluation.pool import Judged, pooled
@@ -14,36 +15,110 @@ from engines.networks.one_stage import OneStageDetector
 from engines.preprocess import FILTERS, Filter
 from engines.training.cache import CachedCases
 from engines.training.calibrate import fit_calibration
-from engines.training.loop import judge_all
+from engines.training.loop import Network, judge_candidates, outputs_of, reading
+from engines.training.masks import box_overlap
 
-OPERATING_RATE = 1.0  # false positives per validation image that the operating point accepts
+REGION_SHARES = (0.25, 0.5, 0.75, 1.0)  # of stage 2 in the score, from which validation patients choose
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What was chosen on validation patients. threshold: calibrated. per_filter: mean FROC sensitivity of each."""
+    """What was chosen on validation patients. threshold: calibrated.
 
+    decode: the kind of network, how its stages are weighed and whose outlines are sent.
+    per_network: mean FROC sensitivity of each kind and weighing; per_filter: of the chosen one under each filter.
+    per_outline: mean box IoU of each kind that it has.
+    """
+
+    decode: DecodeSettings
     filter: Filter
     threshold: float
     score: Calibration
     malignancy: Calibration
+    per_network: dict[str, float]
     per_filter: dict[Filter, float]
+    per_outline: dict[OutlineKind, float]
 
 
-def choose(network: OneStageDetector, validation: CachedCases) -> Choices:
-    """The filter, the calibration and the operating point."""
-    judged = {name: judge_all(network, validation, name) for name in FILTERS}
+def choose(networks: Mapping[NetworkKind, Network], validation: CachedCases) -> Choices:
+    """The network, the weight of its stages, the filter, the calibration and the operating point."""
+    readings = [reading for network in networks.values() for reading in _readings(network)]
+    unfiltered = dict(zip(readings, _found_by(networks, readings, validation, "none"), strict=True))
+    per_reading = {item: mean_sensitivity(judge_candidates(found, validation)) for item, found in unfiltered.items()}
+    best = max(readings, key=lambda item: per_reading[item])  # one stage where they tie
+    found: dict[Filter, list[Candidates]] = {
+        name: unfiltered[best] if name == "none" else _found_by(networks, [best], validation, name)[0]
+        for name in FILTERS
+    }
+    judged = {name: judge_candidates(items, validation) for name, items in found.items()}
     per_filter = {name: mean_sensitivity(items) for name, items in judged.items()}
-    best = max(FILTERS, key=lambda name: per_filter[name])  # the first, "none", where they tie
-    items = judged[best]
-    pool = pooled(items)
-    raw_threshold = pool.threshold_at(OPERATING_RATE)
-    scores = np.concatenate([item.scores for item in items]).astype(np.float64)
-    truths = np.concatenate([item.lesion >= 0 for item in items]).astype(np.int64)
-    score = fit_calibration(scores, truths)
-    malignancy = fit_calibration(*pool.found_lesions(raw_threshold))
-    threshold = float(calibrated(np.array([raw_threshold], np.float32), score)[0])
-    return Choices(best, threshold, score, malignancy, per_filter)
+    chosen = max(FILTERS, key=lambda name: per_filter[name])  # the first, "none", where they tie
+    per_outline = {kind: box_overlap(found[chosen], validation, kind) for kind in _outlines(best)}
+    raw_threshold, score, malignancy = _calibrations(judged[chosen])
+    return Choices(
+        replace(best, outlines=max(per_outline, key=lambda kind: per_outline[kind])),
+        chosen,
+        float(calibrated(np.array([raw_threshold], np.float32), score)[0]),
+        score,
+        malignancy,
+        {_title(item): value for item, value in per_reading.items()},
+        per_filter,
+        per_outline,
+    )
+
+
+def _outlines(settings: DecodeSettings) -> tuple[OutlineKind, ...]:
+    """The kinds that a network has, the simpler first."""
+    return ("classical",) if settings.network == "one-stage" else ("classical", "learned")
+
+
+def _calibrations(judged: Sequence[Judged]) -> tuple[float, Calibration, Calibration]:
+    """The operating point (raw) and the calibrations of score and malignancy."""
+    threshold = operating_point(judged)
+    scores = np.concatenate([item.scores for item in judged]).astype(np.float64)
+    truths = np.concatenate([item.lesion >= 0 for item in judged]).astype(np.int64)
+    return threshold, fit_calibration(scores, truths), fit_calibration(*pooled(judged).found_lesions(threshold))
+
+
+def _readings(network: Network) -> list[DecodeSettings]:
+    if isinstance(network, OneStageDetector):
+        return [reading(network)]
+    return [reading(network, share) for share in REGION_SHARES]
+
+
+def _found_by(
+    networks: Mapping[NetworkKind, Network], readings: Sequence[DecodeSettings], data: CachedCases, name: Filter
+) -> list[list[Candidates]]:
+    """What each reading finds in the same data; a network runs once for all of its readings."""
+    found: dict[DecodeSettings, list[Candidates]] = {item: [] for item in readings}
+    for kind, network in networks.items():
+        mine = [item for item in readings if item.network == kind]
+        for outputs in outputs_of(network, data, name) if mine else ():
+            for item in mine:
+                found[item].append(decode(outputs, 0, item))
+    return [found[item] for item in readings]
+
+
+def _title(settings: DecodeSettings) -> str:
+    if settings.network == "one-stage":
+        return "one-stage"
+    return f"two-stage, region share {settings.region_share:g}"
+
+
+def operating_point(judged: Sequence[Judged]) -> float:
+    """The raw score that parts images with a mass from images without one best (Youden 1950: J is largest).
+
+    Sets like CBIS-DDSM have no normal image: the best false positive of each image stands for a normal one's score.
+    """
+    with_mass = np.array([_best(item, item.lesion >= 0) for item in judged if len(item.malignant)])
+    without = np.array([_best(item, item.lesion < 0) for item in judged])
+    levels = np.unique(np.concatenate([with_mass, without]))
+    gains = [(with_mass >= level).mean() - (without >= level).mean() if len(with_mass) else 0.0 for level in levels]
+    return float(levels[int(np.argmax(gains))])
+
+
+def _best(item: Judged, among: NDArray[np.bool_]) -> float:
+    return float(item.scores[among].max()) if among.any() else 0.0
 
 
 def apply(choices: Choices, judged: Sequence[Judged]) -> list[Judged]:

@@ -3,27 +3,35 @@
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engines.decode import Candidates, DecodeSettings, decode
+from engines.decode import Candidates, DecodeSettings, NetworkKind, decode
 from engines.evaluation.froc import FALSE_POSITIVE_RATES, judge, sensitivity_at
 from engines.evaluation.pool import Judged
 from engines.networks.one_stage import OneStageDetector
+from engines.networks.two_stage import TwoStageDetector
 from engines.preprocess import Filter, to_batch
 from engines.training.augment import AugmentSettings, Sample, draw
 from engines.training.cache import CachedCases
-from engines.training.losses import Losses, Targets, losses
+from engines.training.losses import Targets, losses
+from engines.training.regions import two_stage_losses
 
+Network = OneStageDetector | TwoStageDetector
+
+HEAD_RATE, BACKBONE_RATE = 1e-3, 3e-4  # AdamW, at the peak
 AVERAGE_DECAY = 0.998
 AVERAGE_WARM_UP = 20.0
 GRADIENT_LIMIT = 5.0
-SEEING = DecodeSettings(floor=0.01)
+FLOOR = 0.01  # of a raw score, in validation and in what ships
 LOG_FIELDS = (
     "iteration",
     "minutes",
@@ -32,6 +40,10 @@ LOG_FIELDS = (
     "heat",
     "box",
     "looks",
+    "region",
+    "refined",
+    "region_looks",
+    "mask",
     "validation",
     *map(str, FALSE_POSITIVE_RATES),
 )
@@ -39,29 +51,31 @@ LOG_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class LoopSettings:
-    """How long and how hard. minutes: stop by the clock as well, the cosine then follows what is nearer to its end."""
+    """How long and how hard. minutes: stop by the clock as well, the cosine then follows what is nearer to its end.
+
+    validate_start: judge the weights that it starts from, which then count among those to choose from.
+    """
 
     iterations: int
     minutes: float | None = None
     batch: int = 8
-    head_rate: float = 1e-3
-    backbone_rate: float = 3e-4
+    head_rate: float = HEAD_RATE
+    backbone_rate: float = BACKBONE_RATE
+    region_rate: float = HEAD_RATE
     weight_decay: float = 0.02
     warm_up: int = 50
     log_every: int = 20
     validate_every: int = 250
+    validate_start: bool = False
     seed: int = 0
 
 
 class Trainer:
     """Holds the network, its average and the optimiser; `checkpoint.pt` in the folder brings all of it back."""
 
-    def __init__(
-        self, network: OneStageDetector, settings: LoopSettings, augment: AugmentSettings, folder: Path
-    ) -> None:
+    def __init__(self, network: Network, settings: LoopSettings, augment: AugmentSettings, folder: Path) -> None:
         self.network = channels_last(network)
-        self.average = channels_last(OneStageDetector())
-        self.average.load_state_dict(network.state_dict())
+        self.average = channels_last(deepcopy(network))
         self.average.eval()
         self.settings = settings
         self.augment = augment
@@ -70,13 +84,9 @@ class Trainer:
         self.elapsed_s = 0.0
         self.best = -1.0
         self.best_iteration = 0
-        backbone = {id(parameter) for parameter in network.backbone.parameters()}
-        groups = [
-            {"params": [p for p in network.parameters() if id(p) in backbone], "lr": settings.backbone_rate},
-            {"params": [p for p in network.parameters() if id(p) not in backbone], "lr": settings.head_rate},
-        ]
+        groups = _parameter_groups(self.network, settings)
         self.optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-        self.peaks = (settings.backbone_rate, settings.head_rate)
+        self.peaks = tuple(group["lr"] for group in groups)
 
     def run(
         self,
@@ -86,34 +96,44 @@ class Trainer:
         stop_after: int | None = None,
     ) -> None:
         """Train to the end, writing log.csv, checkpoint.pt and best.pt (by validation sensitivity)."""
-        running: list[Losses] = []
-        while not self._finished() and self.iteration != stop_after:
+        running: list[dict[str, Tensor]] = []
+        if self.iteration == 0 and self.settings.validate_start:
+            self._validate(validation, tell)
+        while not self.finished() and self.iteration != stop_after:
             started = time.monotonic()
             running.append(self.step(train))
             self.elapsed_s += time.monotonic() - started
             if self.iteration % self.settings.log_every == 0:
                 self._log(_means(running), None, tell)
                 running.clear()
-            if self.iteration % self.settings.validate_every == 0 or self._finished():
+            if self.iteration % self.settings.validate_every == 0 or self.finished():
                 self._validate(validation, tell)
                 self.save()
         self.save()
 
-    def step(self, train: CachedCases) -> Losses:
-        """One batch. Its crops depend on the seed and the iteration's number only."""
+    def step(self, train: CachedCases) -> dict[str, Tensor]:
+        """One batch. Its crops and what is dropped out depend on the seed and the iteration's number only."""
         rng = np.random.default_rng((self.settings.seed, self.iteration))
+        torch.manual_seed(int(rng.integers(2**31)))
         samples = [draw(train, rng, self.augment) for _ in range(self.settings.batch)]
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * self._rate()
         self.network.train()
-        found = losses(self.network(_pictures(samples)), _targets(samples))
+        found = self._losses(samples)
         self.optimiser.zero_grad(set_to_none=True)
-        found.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        found["total"].backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_LIMIT)
         self.optimiser.step()
         self.iteration += 1
         self._follow()
-        return Losses(*(value.detach() for value in found))
+        return {name: value.detach() for name, value in found.items()}
+
+    def _losses(self, samples: list[Sample]) -> dict[str, Tensor]:
+        pictures, targets = _pictures(samples), _targets(samples)
+        if isinstance(self.network, OneStageDetector):
+            return losses(self.network(pictures), targets)._asdict()
+        rng = np.random.default_rng((self.settings.seed, self.iteration, len(samples)))
+        return two_stage_losses(self.network, pictures, targets, samples, rng)
 
     def save(self) -> None:
         """Write checkpoint.pt, whole or not at all."""
@@ -149,7 +169,8 @@ class Trainer:
         by_clock = self.elapsed_s / (60 * self.settings.minutes) if self.settings.minutes else 0.0
         return min(1.0, max(by_count, by_clock))
 
-    def _finished(self) -> bool:
+    def finished(self) -> bool:
+        """Whether the last iteration is done or the time is over."""
         return self.progress() >= 1.0
 
     def _rate(self) -> float:
@@ -201,25 +222,53 @@ class Trainer:
         )
 
 
-def judge_all(network: OneStageDetector, data: CachedCases, name: Filter) -> list[Judged]:
+def _parameter_groups(network: Network, settings: LoopSettings) -> list[dict[str, Any]]:
+    """Backbone, heads and, where there is one, the second stage, each with its own rate."""
+    rates = {"backbone": settings.backbone_rate, "head": settings.head_rate, "region": settings.region_rate}
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
+    for name, parameter in network.named_parameters():
+        part = "region" if name.startswith("region.") else "backbone" if "backbone." in name else "head"
+        groups[part].append(parameter)
+    return [{"params": members, "lr": rates[part]} for part, members in groups.items() if members]
+
+
+def judge_all(
+    network: Network, data: CachedCases, name: Filter, settings: DecodeSettings | None = None
+) -> list[Judged]:
     """Every case under one filter, against its truth."""
+    return judge_candidates(candidates_of(network, data, name, settings), data)
+
+
+def judge_candidates(found: Iterable[Candidates], data: CachedCases) -> list[Judged]:
+    """What was found in every case, against its truth."""
     return [
-        judge(data.cases[number].patient, found, data.boxes[number], data.malignant[number])
-        for number, found in enumerate(candidates_of(network, data, name))
+        judge(data.cases[number].patient, candidates, data.boxes[number], data.malignant[number])
+        for number, candidates in enumerate(found)
     ]
 
 
-def candidates_of(network: OneStageDetector, data: CachedCases, name: Filter) -> list[Candidates]:
-    """What the network finds in every case, in input pixels."""
-    found = []
+def reading(network: Network, region_share: float = 0.5) -> DecodeSettings:
+    """How the network's outputs are decoded."""
+    kind: NetworkKind = "two-stage" if isinstance(network, TwoStageDetector) else "one-stage"
+    return DecodeSettings(floor=FLOOR, network=kind, region_share=region_share)
+
+
+def outputs_of(network: Network, data: CachedCases, name: Filter) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """The raw outputs of every case, one after the other."""
     network.eval()
     with torch.inference_mode():
         for number in range(len(data)):
             picture = torch.from_numpy(to_batch(data.planes[name][number : number + 1]))
             outputs = network(picture.contiguous(memory_format=torch.channels_last))
-            arrays = {key: value.numpy() for key, value in outputs._asdict().items()}
-            found.append(decode(arrays, 0, SEEING))
-    return found
+            yield {key: value.numpy() for key, value in outputs._asdict().items()}
+
+
+def candidates_of(
+    network: Network, data: CachedCases, name: Filter, settings: DecodeSettings | None = None
+) -> list[Candidates]:
+    """What the network finds in every case, in input pixels. settings: by default those of reading()."""
+    settings = settings or reading(network)
+    return [decode(outputs, 0, settings) for outputs in outputs_of(network, data, name)]
 
 
 def _pictures(samples: list[Sample]) -> Tensor:
@@ -232,14 +281,11 @@ def _targets(samples: list[Sample]) -> Targets:
     return Targets(*(torch.from_numpy(stack) for stack in stacks))
 
 
-def _means(running: list[Losses]) -> dict[str, float]:
-    return {
-        field: round(float(torch.stack([getattr(item, field) for item in running]).mean()), 4)
-        for field in Losses._fields
-    }
+def _means(running: list[dict[str, Tensor]]) -> dict[str, float]:
+    return {name: round(float(torch.stack([item[name] for item in running]).mean()), 4) for name in running[0]}
 
 
-def channels_last(network: OneStageDetector) -> OneStageDetector:
+def channels_last(network: Network) -> Network:
     """The same network in the memory format that is twice as fast on processors."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types this overload away
     return network

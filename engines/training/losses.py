@@ -37,7 +37,7 @@ class Losses(NamedTuple):
 def losses(outputs: RawOutputs, targets: Targets) -> Losses:
     """CenterNet's focal loss, generalised IoU on the cores, cross-entropy for malignancy."""
     heat = _focal(outputs.heat, targets.heat, targets.care)
-    box = _generalised_iou(outputs.sides, targets.sides, targets.weight)
+    box = _side_loss(outputs.sides, targets.sides, targets.weight)
     each = functional.binary_cross_entropy_with_logits(outputs.malignancy, targets.malignant, reduction="none")
     looks = (each * targets.looks).sum() / targets.looks.sum().clamp(min=1.0)
     return Losses(heat + BOX_WEIGHT * box + LOOKS_WEIGHT * looks, heat, box, looks)
@@ -52,20 +52,26 @@ def _focal(logits: Tensor, truth: Tensor, care: Tensor) -> Tensor:
     return -((found + invented) * care).sum() / centre.sum().clamp(min=1.0)
 
 
-def _generalised_iou(logs: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """1 - GIoU of boxes that share a cell: only the four distances matter. Rezatofighi 2019."""
+def _side_loss(logs: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """1 - GIoU of boxes that share a cell, given by their distances from its centre."""
     mine = torch.exp(logs.clamp(max=5.0))
-    width = torch.minimum(mine[:, 0], truth[:, 0]) + torch.minimum(mine[:, 2], truth[:, 2])
-    height = torch.minimum(mine[:, 1], truth[:, 1]) + torch.minimum(mine[:, 3], truth[:, 3])
-    shared = width * height
-    union = _area(mine) + _area(truth) - shared
-    hull_width = torch.maximum(mine[:, 0], truth[:, 0]) + torch.maximum(mine[:, 2], truth[:, 2])
-    hull_height = torch.maximum(mine[:, 1], truth[:, 1]) + torch.maximum(mine[:, 3], truth[:, 3])
-    hull = hull_width * hull_height
-    loss = 1 - shared / union + (hull - union) / hull
-    total: Tensor = (loss[:, None] * weight).sum() / weight.sum().clamp(min=1.0)
+    each = generalised_iou(_around_origin(mine), _around_origin(truth))
+    total: Tensor = (each[:, None] * weight).sum() / weight.sum().clamp(min=1.0)
     return total
 
 
-def _area(sides: Tensor) -> Tensor:
-    return (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3])
+def _around_origin(sides: Tensor) -> Tensor:
+    """Boxes (N, rows, columns, 4) from distances to left, top, right, bottom (N, 4, rows, columns)."""
+    return torch.cat([-sides[:, :2], sides[:, 2:]], dim=1).movedim(1, -1)
+
+
+def generalised_iou(mine: Tensor, truth: Tensor) -> Tensor:
+    """1 - GIoU of each pair of boxes (..., 4). Rezatofighi 2019."""
+    shared = _area(torch.maximum(mine[..., :2], truth[..., :2]), torch.minimum(mine[..., 2:], truth[..., 2:]))
+    hull = _area(torch.minimum(mine[..., :2], truth[..., :2]), torch.maximum(mine[..., 2:], truth[..., 2:]))
+    union = _area(mine[..., :2], mine[..., 2:]) + _area(truth[..., :2], truth[..., 2:]) - shared
+    return 1 - shared / union.clamp(min=1e-6) + (hull - union) / hull.clamp(min=1e-6)
+
+
+def _area(low: Tensor, high: Tensor) -> Tensor:
+    return (high - low).clamp(min=0.0).prod(dim=-1)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from engines.manifest import MANIFEST_FORMAT, Label, Manifest, Weights
-from engines.networks.one_stage import OneStageDetector
 from engines.package import MANIFEST_NAME, ModelPackage, load_package
 from engines.preprocess import PreprocessSettings
 from engines.training.card import model_card
 from engines.training.evaluate import Choices
 from engines.training.export import export_onnx
+from engines.training.loop import Network
 from engines.training.recipe import Recipe
 
 NAME = "mammo-mass"
@@ -26,7 +26,7 @@ LICENCE = "Apache-2.0 (weights start from ImageNet weights under Apache-2.0; tra
 
 
 def publish(
-    network: OneStageDetector,
+    network: Network,
     settings: PreprocessSettings,
     choices: Choices,
     evaluation: Mapping[str, Any],
@@ -54,6 +54,7 @@ def publish(
         model_card=CARD_NAME,
         score_calibration=choices.score,
         malignancy_calibration=choices.malignancy,
+        decode=choices.decode,
         preprocess=replace(settings, filter=choices.filter),
     )
     _write(folder / MANIFEST_NAME, json.dumps(asdict(manifest), indent=2))

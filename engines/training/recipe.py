@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One training run. command: what repeats it; minutes: of wall time in the loop.
+    """One training run. command: what repeats it; minutes: of wall time in the loops.
 
+    stages: the kind of network, its iterations and the one that was best on validation patients. seed: of the split.
     by_clock: the run was ended by the clock, so its learning rate followed the time.
     """
 
     command: str
-    iterations: int
-    best_iteration: int
+    stages: tuple[tuple[str, int, int], ...]
     batch: int
     seed: int
     minutes: float

@@ -104,3 +104,48 @@ def test_nonsense_from_a_network_is_an_error(change: object, complaint: str) -> 
     change(maps)
     with pytest.raises(EngineOutputError, match=complaint):
         decode(maps, 0, DecodeSettings())
+
+
+def _regions() -> dict[str, np.ndarray]:
+    """Three proposals: stage 1 prefers the first, stage 2 the second; the third only fills up."""
+    boxes = np.array([[0, 0, 20, 20], [100, 100, 140, 140], [200, 0, 220, 20]], np.float32)
+    masks = np.full((3, 28, 28), -4.0, np.float32)
+    masks[1] = 4.0
+    return {
+        "proposal_score": np.array([[2.0, 0.0, -30.0]], np.float32),
+        "region_score": np.array([[-2.0, 3.0, 9.0]], np.float32),
+        "proposal_malignancy": np.array([[1.0, -1.0, 0.0]], np.float32),
+        "region_malignancy": np.array([[1.0, 3.0, 0.0]], np.float32),
+        "boxes": boxes[None],
+        "masks": masks[None],
+        "frames": boxes[None] + 1,
+    }
+
+
+def _two_stage(share: float) -> DecodeSettings:
+    return DecodeSettings(network="two-stage", region_share=share)
+
+
+def test_the_share_weighs_the_stages() -> None:
+    """Logits of score and malignancy are weighed; masks and frames follow their boxes; what fills up is dropped."""
+    found = decode(_regions(), 0, _two_stage(0.75))
+    assert found.boxes[:, 0].tolist() == [100, 0]
+    assert found.scores == pytest.approx([1 / (1 + np.exp(-2.25)), 1 / (1 + np.exp(1.0))], abs=1e-5)
+    assert found.malignancy == pytest.approx([1 / (1 + np.exp(-2.0)), 1 / (1 + np.exp(-1.0))], abs=1e-5)
+    assert found.masks is not None
+    assert found.frames is not None
+    assert found.masks[0].min() > 0.9
+    assert found.masks[1].max() < 0.1
+    assert found.frames[:, 0].tolist() == [101, 1]
+    assert decode(_regions(), 0, _two_stage(0.0)).boxes[:, 0].tolist() == [0, 100]
+
+
+@pytest.mark.parametrize("name", ["region_score", "boxes", "masks", "frames"])
+def test_outputs_of_another_network_are_an_error(name: str) -> None:
+    """A one-stage network's maps, or regions of different numbers, are no regions."""
+    with pytest.raises(EngineOutputError, match="no output named 'boxes'"):
+        decode(_maps(), 0, _two_stage(0.5))
+    outputs = _regions()
+    outputs[name] = outputs[name][:, :2] if name != "boxes" else outputs[name][..., :3]
+    with pytest.raises(EngineOutputError, match=f"'{name}' has shape"):
+        decode(outputs, 0, _two_stage(0.5))

@@ -1,13 +1,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from engines.annotations import Case
 from engines.decode import Candidates
 from engines.evaluation.froc import sensitivity_at
 from engines.evaluation.pool import Judged
 from engines.training.cache import CachedCases
-from engines.training.evaluate import chance
+from engines.training.evaluate import chance, operating_point
 
 
 def _judged(patient: str, scores: list[float], lesion: list[int], malignant: list[int]) -> Judged:
@@ -26,3 +27,14 @@ def test_the_chance_control_breaks_a_perfect_detector() -> None:
     found = [Candidates(boxes, one, one) for boxes in truths]
     assert sensitivity_at(judged, 1.0) == 1.0
     assert chance(judged, found, data, seed=0)["4"] < 0.1
+
+
+def test_the_operating_point_parts_masses_from_the_best_false_findings() -> None:
+    """With masses at 0.9, 0.8 and 0.3 and false findings at 0.5, 0.4 and 0.1, it is 0.8: two of three, none false."""
+    judged = [
+        _judged("P1", [0.9, 0.5], [0, -1], [1]),
+        _judged("P2", [0.8, 0.4], [0, -1], [0]),
+        _judged("P3", [0.3, 0.1], [0, -1], [0]),
+    ]
+    assert operating_point(judged) == pytest.approx(0.8)
+    assert operating_point([*judged, _judged("P4", [], [], [])]) == pytest.approx(0.8)

@@ -41,7 +41,7 @@ def _outputs(sample: Sample) -> RawOutputs:
     heat = torch.from_numpy(np.where(sample.heat >= 1, 8.0, -8.0).astype(np.float32))[None]
     sides = torch.from_numpy(np.log(sample.sides))[None]
     looks = torch.from_numpy((sample.malignant * 16 - 8).astype(np.float32))[None]
-    return RawOutputs(heat, sides, looks)
+    return RawOutputs(heat, sides, looks, torch.zeros(1, 320))
 
 
 def _targets(sample: Sample) -> Targets:
@@ -69,7 +69,10 @@ def test_a_perfect_answer_costs_nothing(data: CachedCases, seed: int) -> None:
     right = losses(_outputs(sample), _targets(sample))
     assert float(right.total) < 0.05
     outputs = _outputs(sample)
-    wrong = losses(RawOutputs(-outputs.heat, outputs.sides + 1.0, -outputs.malignancy), _targets(sample))
+    wrong = losses(
+        outputs._replace(heat=-outputs.heat, sides=outputs.sides + 1.0, malignancy=-outputs.malignancy),
+        _targets(sample),
+    )
     assert float(wrong.heat) > 5
     assert float(wrong.box) > 0.3
     assert float(wrong.looks) > 5

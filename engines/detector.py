@@ -1,7 +1,7 @@
 """The engine: images in, findings in source pixels out, on whatever backend runs the network."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,11 @@ class Detector:
     package: ModelPackage
     backend: Backend
     description: EngineDescription
+
+    def with_threshold(self, threshold: float) -> "Detector":
+        """The same engine with another operating point; at 0 it gives every candidate, as an evaluation needs."""
+        manifest = replace(self.package.manifest, threshold=threshold)
+        return replace(self, package=replace(self.package, manifest=manifest))
 
     def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
         """One outcome per image, in order. Raises InferenceError, EngineOutputError."""

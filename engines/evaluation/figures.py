@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engines.evaluation.bootstrap import Figure, bootstrap
+from engines.evaluation.calibration import brier, calibration_error
 from engines.evaluation.froc import FALSE_POSITIVE_RATES, rate_name
 from engines.evaluation.pool import Judged, Pool, auc
 
@@ -43,6 +44,8 @@ def _figures(threshold: float) -> Mapping[str, Figure]:
         "false_positives_per_image": lambda pool: pool.false_positives(threshold),
         "malignancy_auc_detected": lambda pool: auc(*pool.found_lesions(threshold)),
         "malignancy_auc_all": lambda pool: auc(*pool.all_lesions(threshold)),
+        "brier": lambda pool: brier(*pool.found_lesions(threshold)),
+        "ece": lambda pool: calibration_error(*pool.found_lesions(threshold)),
         **{FROC + rate_name(rate): _sensitivity_at(rate) for rate in FALSE_POSITIVE_RATES},
     }
 

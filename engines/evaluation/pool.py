@@ -34,8 +34,8 @@ class Pool:
     image_located: (I,) whether its detections can be judged.
     false_score: (F,) of detections that hit nothing. lesion_score, lesion_malignancy: (L,) of the best detection that
     hits each lesion, -1 where none does. lesion_malignant: (L,) 1, 0, -1 unknown.
-    found_score, found_malignancy: (D,) of every detection; found_cancer: (D,) 1 on a malignant lesion, 0 on a benign
-    one or on none, -1 where the lesion's pathology is unknown. All float64 but the truths.
+    found_score, found_malignancy: (D,) of every detection, malignancy NaN where the package does not say it.
+    found_cancer: (D,) 1 on a malignant lesion, 0 on a benign one or on none, -1 where the pathology is unknown.
     """
 
     image_score: NDArray[np.float64]
@@ -80,18 +80,18 @@ class Pool:
 
     def found_lesions(self, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Malignancy and truth of each lesion of known pathology that is found, from its best detection."""
-        chosen = (self.lesion_score >= threshold) & (self.lesion_malignant >= 0)
+        chosen = (self.lesion_score >= threshold) & (self.lesion_malignant >= 0) & ~np.isnan(self.lesion_malignancy)
         return self.lesion_malignancy[chosen], self.lesion_malignant[chosen].astype(np.int64)
 
     def all_lesions(self, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """The same of every lesion of known pathology; one that is not found has the lowest malignancy."""
-        known = self.lesion_malignant >= 0
         answers = np.where(self.lesion_score >= threshold, self.lesion_malignancy, NOT_FOUND)
+        known = (self.lesion_malignant >= 0) & ~np.isnan(answers).any()  # a package that does not say has no order
         return answers[known], self.lesion_malignant[known].astype(np.int64)
 
     def findings(self, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Malignancy and truth of every finding; one that hits nothing is no cancer."""
-        chosen = (self.found_score >= threshold) & (self.found_cancer >= 0)
+        chosen = (self.found_score >= threshold) & (self.found_cancer >= 0) & ~np.isnan(self.found_malignancy)
         return self.found_malignancy[chosen], self.found_cancer[chosen].astype(np.int64)
 
 

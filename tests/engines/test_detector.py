@@ -90,6 +90,15 @@ def test_the_threshold_decides(package: ModelPackage) -> None:
     assert _scripted(strict, 40, 10).analyse([phantom()]) == [Analysed(())]
 
 
+def test_another_operating_point_is_another_engine(package: ModelPackage) -> None:
+    """At 0 every candidate is given; the engine that was asked keeps its own."""
+    strict = _scripted(package, 40, 10).with_threshold(1.0)
+    (outcome,) = strict.with_threshold(0.0).analyse([phantom()])
+    assert isinstance(outcome, Analysed)
+    assert len(outcome.detections) == 1
+    assert strict.analyse([phantom()]) == [Analysed(())]
+
+
 @pytest.mark.parametrize(
     "pixels",
     [

@@ -1,0 +1,50 @@
+"""The report as one HTML file that needs no other: the pictures are inside of it."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATE = "page.html.j2"
+FIGURES = {
+    "image_auc": "mass / normal AUC, by image",
+    "accuracy": "accuracy, by image",
+    "precision": "precision, by image",
+    "sensitivity": "sensitivity, by image",
+    "specificity": "specificity, by image",
+    "lesion_sensitivity": "lesion sensitivity at the operating point",
+    "false_positives_per_image": "false positives per image at the operating point",
+    "malignancy_auc_detected": "benign / malignant AUC, lesions found",
+    "malignancy_auc_all": "benign / malignant AUC, all lesions",
+    "brier": "Brier score of the probability of cancer",
+    "ece": "calibration error (ECE) of the probability of cancer",
+}
+SUBGROUP_FIGURES = {
+    "image_auc": "mass / normal AUC",
+    "lesion_sensitivity": "lesion sensitivity, operating point",
+    "lesion_sensitivity_at_1": "lesion sensitivity, 1 FP per image",
+    "malignancy_auc_detected": "benign / malignant AUC, found",
+}
+
+
+def write_page(report: Mapping[str, Any], table: str, pictures: Mapping[str, Path], page: Path) -> None:
+    """report: as report.report() gives it. table: the annotations' name. pictures: PNG files by title."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["interval"] = interval
+    images = {title: base64.b64encode(file.read_bytes()).decode() for title, file in pictures.items()}
+    text = environment.get_template(TEMPLATE).render(
+        report=report, table=table, pictures=images, figures=FIGURES, subgroup_figures=SUBGROUP_FIGURES
+    )
+    page.write_text(text, encoding="utf-8")
+
+
+def interval(figure: Mapping[str, float | None] | None) -> str:
+    """As "0.912 [0.871, 0.950]"; a dash where the data cannot show it."""
+    if figure is None:
+        return "\N{EN DASH}"
+    low, high = (f"{figure[key]:.3f}" if figure[key] is not None else "?" for key in ("low", "high"))
+    return f"{figure['value']:.3f} [{low}, {high}]"

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 BINS = 10  # of equal width
 TRIALS = 2000
+LEAST_ANSWERS = 100  # fewer cannot show that they are wrong
+LEAST_CHANCE = 0.05  # an error that is rarer by chance is none of chance
 
 Floats = NDArray[np.float64]
 Truths = NDArray[np.int64]
@@ -52,13 +54,19 @@ def calibration_error(answers: Floats, truths: Truths) -> float:
     return float(np.abs(gaps).sum() / len(answers))
 
 
-def least_error(answers: Floats, seed: int = 0) -> float:
-    """The error that perfectly calibrated answers would show on average, by chance alone; NaN without answers."""
-    if not len(answers):
-        return float("nan")
+def errors_by_chance(answers: Floats, seed: int = 0) -> Floats:
+    """Errors (TRIALS,) that these answers show where they are perfectly calibrated and truths fall by them."""
     rng = np.random.default_rng(seed)
     drawn = (rng.random((TRIALS, len(answers))) < answers).astype(np.int64)
-    return float(np.mean([calibration_error(answers, truths) for truths in drawn]))
+    return np.array([calibration_error(answers, truths) for truths in drawn])
+
+
+def is_calibrated(answers: Floats, truths: Truths) -> bool:
+    """Whether answers may be called probabilities: enough of them, and no larger error than chance alone gives."""
+    if len(answers) < LEAST_ANSWERS:
+        return False
+    by_chance = errors_by_chance(answers)
+    return float((by_chance >= calibration_error(answers, truths)).mean()) >= LEAST_CHANCE
 
 
 def _bin_of(answers: Floats) -> NDArray[np.intp]:

@@ -32,7 +32,11 @@ def draw_all(judged: Sequence[Judged], threshold: float, stem: Path) -> dict[str
         _draw_malignancy_roc(sets, drawn["Benign or malignant"])
     if len(found[0]):
         drawn["Reliability of the probability of cancer"] = _beside(stem, "reliability")
-        sets = {"lesions found": found, "all findings": pool.findings(threshold)}
+        sets = {
+            "lesions found": found,
+            "all findings": pool.findings(threshold),
+            "all findings, score times malignancy": pool.products(threshold),
+        }
         _draw_reliability(sets, drawn["Reliability of the probability of cancer"])
     return drawn
 
@@ -102,5 +106,5 @@ def _finish_roc(figure: Figure, axes: Axes, picture: Path) -> None:
 
 def _finish(figure: Figure, axes: Axes, picture: Path) -> None:
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     figure.savefig(picture, dpi=DPI)

@@ -91,8 +91,17 @@ class Pool:
 
     def findings(self, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Malignancy and truth of every finding; one that hits nothing is no cancer."""
-        chosen = (self.found_score >= threshold) & (self.found_cancer >= 0) & ~np.isnan(self.found_malignancy)
+        chosen = self._judgeable(threshold)
         return self.found_malignancy[chosen], self.found_cancer[chosen].astype(np.int64)
+
+    def products(self, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The same with score times malignancy: that it is a mass at all, and then a cancer."""
+        chosen = self._judgeable(threshold)
+        answers = self.found_score[chosen] * self.found_malignancy[chosen]
+        return answers, self.found_cancer[chosen].astype(np.int64)
+
+    def _judgeable(self, threshold: float) -> NDArray[np.bool_]:
+        return (self.found_score >= threshold) & (self.found_cancer >= 0) & ~np.isnan(self.found_malignancy)
 
 
 def pooled(judged: Sequence[Judged]) -> Pool:

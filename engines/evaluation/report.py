@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from numpy import float64, int64
+from numpy.typing import NDArray
+
 from engines.annotations import Case
 from engines.base import EngineDescription
 from engines.evaluation.bootstrap import DIGITS
-from engines.evaluation.calibration import brier, calibration_error, least_error, reliability
+from engines.evaluation.calibration import brier, calibration_error, errors_by_chance, reliability
 from engines.evaluation.figures import figures
 from engines.evaluation.judging import Outcomes
 from engines.evaluation.pool import pooled
@@ -34,7 +37,8 @@ NOTES = (
     ),
     (
         "Calibration (Brier score, ECE in 10 bins of equal width): the probability of cancer of the lesions found. "
-        "Every finding, false positives counting as no cancer, is given beside it."
+        "Beside it every finding, false positives counting as no cancer: by its malignancy, and by the product of "
+        "score and malignancy. Few lesions show an error by chance alone, which is given too."
     ),
 )
 
@@ -48,6 +52,7 @@ def report(engine: EngineDescription, threshold: float, cases: Sequence[Case], o
         **figures(judged, threshold),
         "calibration": _calibration(*pool.found_lesions(threshold)),
         "calibration_of_findings": _calibration(*pool.findings(threshold)),
+        "calibration_of_products": _calibration(*pool.products(threshold)),
         "subgroups": subgroups(outcomes.items, threshold, pool.threshold_at(1.0)),
         "left_out": {
             "only_another_abnormality": Counter(case.kind for case in cases)["other"],
@@ -58,15 +63,17 @@ def report(engine: EngineDescription, threshold: float, cases: Sequence[Case], o
     }
 
 
-def _calibration(answers: Any, truths: Any) -> dict[str, Any] | None:
-    """None without answers. least_ece: what perfectly calibrated answers would show by chance."""
+def _calibration(answers: NDArray[float64], truths: NDArray[int64]) -> dict[str, Any] | None:
+    """None without answers. chance_ece: what perfectly calibrated answers show on average; p_value: how often more."""
     if not len(answers):
         return None
+    error, by_chance = calibration_error(answers, truths), errors_by_chance(answers)
     return {
         "count": len(answers),
         "brier": round(brier(answers, truths), DIGITS),
-        "ece": round(calibration_error(answers, truths), DIGITS),
-        "least_ece": round(least_error(answers), DIGITS),
+        "ece": round(error, DIGITS),
+        "chance_ece": round(float(by_chance.mean()), DIGITS),
+        "p_value": round(float((by_chance >= error).mean()), DIGITS),
         "reliability": [
             {key: round(value, DIGITS) for key, value in asdict(item).items()} for item in reliability(answers, truths)
         ],

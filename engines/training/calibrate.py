@@ -7,14 +7,16 @@ from engines.manifest import Calibration
 
 STEPS = 50
 RIDGE = 1e-2  # keeps the fit finite where the classes part completely
+TRUST = 10.0  # in an answer that cross-entropy has trained: slope and intercept within about 0.3 of the identity
 LEAST_SLOPE = 0.05
 LEAST_SAMPLES = 10
 
 
-def fit_calibration(scores: NDArray[np.float64], truths: NDArray[np.int64]) -> Calibration:
+def fit_calibration(scores: NDArray[np.float64], truths: NDArray[np.int64], ridge: float = RIDGE) -> Calibration:
     """Logistic regression on the logit of the scores by Newton's method; the identity with too little data.
 
-    scores: float (N,) 0..1. truths: int (N,) 1 or 0. Platt 1999.
+    scores: float (N,) 0..1. truths: int (N,) 1 or 0. ridge: how strongly the identity is preferred, as the inverse
+    variance of a normal prior around it. Platt 1999.
     """
     if len(scores) < LEAST_SAMPLES or len(set(truths.tolist())) < 2:  # noqa: PLR2004 - both classes
         return Calibration()
@@ -23,7 +25,7 @@ def fit_calibration(scores: NDArray[np.float64], truths: NDArray[np.int64]) -> C
     weights = np.array([1.0, 0.0])
     for _ in range(STEPS):
         answer = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
-        slope = design.T @ (answer - truths) + RIDGE * (weights - (1.0, 0.0))
-        curve = (design * (answer * (1 - answer))[:, None]).T @ design + RIDGE * np.eye(2)
+        slope = design.T @ (answer - truths) + ridge * (weights - (1.0, 0.0))
+        curve = (design * (answer * (1 - answer))[:, None]).T @ design + ridge * np.eye(2)
         weights = weights - np.linalg.solve(curve, slope)
     return Calibration(slope=max(LEAST_SLOPE, float(weights[0])), intercept=float(weights[1]))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.evaluation.calibration import brier, calibration_error, least_error, reliability
+from engines.evaluation.calibration import brier, calibration_error, errors_by_chance, is_calibrated, reliability
 
 ANSWERS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
 
@@ -33,15 +33,26 @@ def test_the_error_is_that_of_the_curve(pairs: list[tuple[float, int]]) -> None:
 
 def test_chance_alone_gives_an_error() -> None:
     """Perfect answers on few lesions show an error that many lesions do not; certain answers show none."""
-    few, many = (least_error(np.full(count, 0.5)) for count in (25, 2500))
+    few, many = (errors_by_chance(np.full(count, 0.5)).mean() for count in (25, 2500))
     assert few == pytest.approx(math.sqrt(2 / math.pi * 0.25 / 25), rel=0.1)
     assert many == pytest.approx(few / 10, rel=0.1)
-    assert least_error(np.array([0.0, 1.0])) == 0.0
+    assert errors_by_chance(np.array([0.0, 1.0])).max() == 0.0
 
 
 def test_nothing_has_no_error() -> None:
     """Without lesions there is no figure and no curve."""
     nothing, none = np.empty(0), np.empty(0, np.int64)
     assert all(math.isnan(value) for value in (brier(nothing, none), calibration_error(nothing, none)))
-    assert math.isnan(least_error(nothing))
     assert reliability(nothing, none) == []
+
+
+def test_only_answers_that_are_right_often_enough_are_probabilities() -> None:
+    """Truths drawn from the answers pass; the same answers made bolder, turned round, or too few of them do not."""
+    rng = np.random.default_rng(1)
+    answers = rng.uniform(0.02, 0.98, 400)
+    truths = (rng.random(400) < answers).astype(np.int64)
+    bolder = 1 / (1 + np.exp(-3 * np.log(answers / (1 - answers))))
+    assert is_calibrated(answers, truths)
+    assert not is_calibrated(bolder, truths)
+    assert not is_calibrated(1 - answers, truths)
+    assert not is_calibrated(answers[:99], truths[:99])

@@ -140,3 +140,6 @@ def test_findings_count_false_positives_as_no_cancer() -> None:
     answers, truths = pooled(judged).findings(0.5)
     assert answers == pytest.approx([0.6, 0.5, 0.4])
     assert truths.tolist() == [1, 1, 0]
+    products, same = pooled(judged).products(0.5)
+    assert products == pytest.approx([0.54, 0.4, 0.28])
+    assert same.tolist() == truths.tolist()

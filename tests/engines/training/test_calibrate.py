@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.manifest import Calibration
-from engines.training.calibrate import fit_calibration
+from engines.training.calibrate import TRUST, fit_calibration
 
 
 @given(slope=st.floats(0.4, 3.0), intercept=st.floats(-2.0, 2.0))
@@ -22,3 +22,17 @@ def test_calibration_of_too_little_is_the_identity() -> None:
     """A handful of detections, or one class only, teaches nothing."""
     assert fit_calibration(np.array([0.2, 0.8]), np.array([0, 1])) == Calibration()
     assert fit_calibration(np.linspace(0.1, 0.9, 50), np.ones(50, np.int64)) == Calibration()
+
+
+def test_trust_holds_a_fit_near_the_identity_until_much_speaks_against_it() -> None:
+    """Thirty lesions hardly bend an answer that is trusted; three thousand do."""
+    rng = np.random.default_rng(2)
+    slopes = []
+    for count in (30, 3000):
+        scores = rng.uniform(0.05, 0.95, count)
+        chances = 1 / (1 + np.exp(-2.5 * np.log(scores / (1 - scores))))
+        truths = (rng.random(count) < chances).astype(np.int64)
+        slopes.append((fit_calibration(scores, truths, TRUST).slope, fit_calibration(scores, truths).slope))
+    (few_trusted, few), (many_trusted, many) = slopes
+    assert 1 < few_trusted < 1.5 < few
+    assert many_trusted == pytest.approx(many, abs=0.2)

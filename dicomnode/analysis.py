@@ -10,12 +10,22 @@ from pathlib import Path
 from pydicom import Dataset
 
 from dicomnode.errors import ImageError
-from dicomnode.findings import AnalysedImage, CodedLabel, NotAnalysed, RunIdentity, ScoreMeaning, StudyAnalysis
+from dicomnode.findings import (
+    AnalysedImage,
+    AnalysedVolume,
+    CodedLabel,
+    NotAnalysed,
+    RunIdentity,
+    ScoreMeaning,
+    StudyAnalysis,
+)
 from dicomnode.images import SourceImage, load_image, read_header
 from dicomnode.logs import Stopwatch, get_logger
 from dicomnode.reader import to_input
 from dicomnode.selection import SelectionPolicy, select
+from dicomnode.series import analyse_series
 from engines.base import Analysed, Engine
+from engines.volume import VolumeEngine
 
 log = get_logger(__name__)
 
@@ -26,7 +36,7 @@ NOTHING_TO_ANALYSE = "No image of this study could be analysed."
 class Model:
     """A model package ready to run, and the images that it takes. digest: of its manifest, threshold and all."""
 
-    engine: Engine
+    engine: Engine | VolumeEngine
     digest: str
     labels: tuple[CodedLabel, ...]
     policy: SelectionPolicy
@@ -64,33 +74,48 @@ def analyse_study(
     for item in exclusions:
         log.info("left out", sop_instance_uid=str(item.header.SOPInstanceUID), rule=item.rule, reason=item.reason)
     not_analysed += [NotAnalysed(item.header, item.reason, excluded_by_rule=True) for item in exclusions]
-    sources, undecodable = _load([paths[str(header.SOPInstanceUID)] for header in chosen], chosen)
-    not_analysed += undecodable
-    watch = Stopwatch()
-    outcomes = model.engine.analyse([to_input(source) for source in sources])
     analysed: list[AnalysedImage] = []
-    for source, outcome in zip(sources, outcomes, strict=True):
-        if isinstance(outcome, Analysed):
-            analysed.append(AnalysedImage(source, outcome.detections))
-        else:
-            not_analysed.append(NotAnalysed(source.header, outcome.reason, excluded_by_rule=False))
-    log.info(
-        "analysed",
-        images=len(analysed),
-        left_out=len(not_analysed),
-        findings=sum(len(image.detections) for image in analysed),
-        backend=model.engine.description.backend,
-        duration_ms=watch.ms(),
-    )
-    return StudyAnalysis(
+    volumes: list[AnalysedVolume] = []
+    if isinstance(model.engine, VolumeEngine):
+        watch = Stopwatch()
+        volumes, left_out = analyse_series(chosen, paths, model.engine)
+    else:
+        sources, left_out = _load([paths[str(header.SOPInstanceUID)] for header in chosen], chosen)
+        watch = Stopwatch()
+        analysed, refused = _analyse_images(sources, model.engine)
+        left_out += refused
+    study = StudyAnalysis(
         run=RunIdentity(run_key(study_instance_uid, files, model), created_at),
         engine=model.engine.description,
         labels=model.labels,
         analysed=tuple(analysed),
-        not_analysed=tuple(not_analysed),
-        failure="" if analysed else NOTHING_TO_ANALYSE,
+        not_analysed=(*not_analysed, *left_out),
+        failure="" if analysed or volumes else NOTHING_TO_ANALYSE,
+        volumes=tuple(volumes),
         scores=model.scores,
     )
+    log.info(
+        "analysed",
+        images=len(analysed),
+        series=len(volumes),
+        left_out=len(study.not_analysed),
+        findings=study.number_of_findings,
+        backend=model.engine.description.backend,
+        duration_ms=watch.ms(),
+    )
+    return study
+
+
+def _analyse_images(sources: Sequence[SourceImage], engine: Engine) -> tuple[list[AnalysedImage], list[NotAnalysed]]:
+    outcomes = engine.analyse([to_input(source) for source in sources])
+    analysed: list[AnalysedImage] = []
+    refused: list[NotAnalysed] = []
+    for source, outcome in zip(sources, outcomes, strict=True):
+        if isinstance(outcome, Analysed):
+            analysed.append(AnalysedImage(source, outcome.detections))
+        else:
+            refused.append(NotAnalysed(source.header, outcome.reason, excluded_by_rule=False))
+    return analysed, refused
 
 
 def failed_study(

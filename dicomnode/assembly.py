@@ -22,8 +22,10 @@ from dicomnode.selection import SelectionPolicy
 from dicomnode.sender import Sender
 from dicomnode.wire import DicomWire
 from dicomnode.worker import Worker
-from engines.factory import open_engine
-from engines.package import MANIFEST_NAME, find_package, load_package
+from engines.base import Engine
+from engines.factory import open_engine, open_region_engine
+from engines.package import MANIFEST_NAME, RegionPackage, find_package, load_any_package
+from engines.volume import VolumeEngine
 from storage.archive import Archive
 from storage.database import Database
 
@@ -91,16 +93,25 @@ def make_sender(settings: Settings, stores: Stores) -> Sender:
 
 def open_model(settings: ModelSettings) -> Model:
     """A model package on its backend. Raises EngineError: a package or backend that cannot run is no surprise later."""
-    package = load_package(find_package(settings.package))
-    return Model(
-        engine=open_engine(package, settings.backend, settings.threads),
-        digest=hashlib.sha256((package.folder / MANIFEST_NAME).read_bytes()).hexdigest(),
-        labels=tuple(CodedLabel(item.name, item.value, item.scheme, item.meaning) for item in package.labels),
-        policy=policy_of(settings),
-        scores=ScoreMeaning(
+    package = load_any_package(find_package(settings.package))
+    scores = ScoreMeaning()
+    engine: Engine | VolumeEngine
+    if isinstance(package, RegionPackage):
+        engine = open_region_engine(package, settings.backend)
+    else:
+        engine = open_engine(package, settings.backend, settings.threads)
+        scores = ScoreMeaning(
             probability_of_cancer=package.manifest.malignancy_is_probability,
             prompt_at=package.manifest.prompt_threshold or 0.0,
+        )
+    return Model(
+        engine=engine,
+        digest=hashlib.sha256((package.folder / MANIFEST_NAME).read_bytes()).hexdigest(),
+        labels=tuple(
+            CodedLabel(item.name, item.value, item.scheme, item.meaning, item.category) for item in package.labels
         ),
+        policy=policy_of(settings),
+        scores=scores,
     )
 
 

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Literal
 
 from pydicom import Dataset
 
 from dicomnode.images import SourceImage
+from dicomnode.images.stack import SliceStack
 from engines.base import Detection, EngineDescription
+from engines.volume import Region
 
 
 class ResultKind(Enum):
@@ -33,12 +36,16 @@ class RunIdentity:
 
 @dataclass(frozen=True, slots=True)
 class CodedLabel:
-    """A finding label of the model package with its code. scheme: coding scheme designator, as "SCT"."""
+    """A finding label of the model package with its code. scheme: coding scheme designator, as "SCT".
+
+    category: whether it is a lesion or a part of every body.
+    """
 
     label: str
     value: str
     scheme: str
     meaning: str
+    category: Literal["abnormality", "anatomy"] = "abnormality"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,14 @@ class AnalysedImage:
     detections: tuple[Detection, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AnalysedVolume:
+    """A series that the engine looked at as one volume. regions: in voxels of the stack; empty means none found."""
+
+    stack: SliceStack
+    regions: tuple[Region, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class NotAnalysed:
     """An image that was left out or could not be read. reason: one plain sentence for the radiologist."""
@@ -72,7 +87,7 @@ class NotAnalysed:
 
 @dataclass(frozen=True, slots=True)
 class StudyAnalysis:
-    """One run over one study.
+    """One run over one study. Its engine looks at images or at volumes, never at both.
 
     engine: None only where the run failed before an engine was there.
     failure: why the study as a whole could not be processed; empty when it was.
@@ -85,3 +100,15 @@ class StudyAnalysis:
     not_analysed: tuple[NotAnalysed, ...]
     failure: str
     scores: ScoreMeaning = ScoreMeaning()
+    volumes: tuple[AnalysedVolume, ...] = ()
+
+    @property
+    def headers_analysed(self) -> list[Dataset]:
+        """Of the images that were analysed, each slice of a volume among them."""
+        slices = [header for item in self.volumes for header in item.stack.headers]
+        return [*(image.source.header for image in self.analysed), *slices]
+
+    @property
+    def number_of_findings(self) -> int:
+        """Over all images and volumes."""
+        return sum(len(image.detections) for image in self.analysed) + sum(len(item.regions) for item in self.volumes)

@@ -116,6 +116,12 @@ def several_frames(header: Dataset, _policy: SelectionPolicy) -> str:
     return "Images with more than one frame are not analysed." if (number(header, "NumberOfFrames") or 1) > 1 else ""
 
 
+def localizer(header: Dataset, _policy: SelectionPolicy) -> str:
+    """A scout image of CT, MR or PET, by value 3 of Image Type (PS3.3 C.8.2.1.1.1)."""
+    is_localizer = "LOCALIZER" in (value.upper() for value in texts(header, "ImageType")[2:])
+    return "Localizer images are not analysed." if is_localizer else ""
+
+
 def not_greyscale(header: Dataset, _policy: SelectionPolicy) -> str:
     """Colour means a screen copy or a printed summary."""
     return "Colour images are not analysed." if (number(header, "SamplesPerPixel") or 1) > 1 else ""
@@ -222,7 +228,7 @@ MAMMOGRAPHY_RULES: tuple[Rule, ...] = (
     digitised_film,
     other_kind_of_mammogram,
 )
-PIXEL_RULES: tuple[Rule, ...] = (several_frames, not_greyscale, burned_in_annotation, lossy_pixels)
+PIXEL_RULES: tuple[Rule, ...] = (several_frames, localizer, not_greyscale, burned_in_annotation, lossy_pixels)
 VIEW_RULES: tuple[Rule, ...] = (
     quality_control,
     specimen,

@@ -95,7 +95,7 @@ class Worker:
 
     def _finish(self, lease: queue.Lease, study: StudyAnalysis, watch: Stopwatch) -> None:
         parcels = self._pack(lease, study)
-        summary = study.failure or f"findings: {sum(len(image.detections) for image in study.analysed)}"
+        summary = study.failure or f"findings: {study.number_of_findings}"
         with self._database.transaction() as connection:
             queue.complete(connection, lease, summary=summary, failure=study.failure)
             _add_deliveries(connection, lease, parcels)

@@ -71,8 +71,8 @@ ImageOutcome = Analysed | Refused
 class EngineDescription:
     """What answers: goes into the log, the database and the report.
 
-    package, version: of the model package. weights_sha256: hex digest of the weights file that runs.
-    backend: "onnxruntime", "openvino" or "tensorrt". precision: "fp32" and so on.
+    package, version: of the model package. weights_sha256: hex digest of the weights file that runs, or of the rules
+    of an engine without weights. backend: "onnxruntime", "openvino", "tensorrt" or "scipy". precision: as "fp32".
     reason: why this backend, when it was chosen by "auto"; else empty.
     """
 

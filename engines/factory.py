@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 
 from engines.base import Backend, EngineDescription
+from engines.components import ThresholdComponents
 from engines.cuda_probe import missing_gpu
 from engines.detector import Detector
 from engines.errors import BackendUnavailable
 from engines.onnx import open_onnx
 from engines.openvino import open_openvino
-from engines.package import ModelPackage
+from engines.package import ModelPackage, RegionPackage
 
 AUTO = "auto"
 PRECISION = "fp32"
@@ -48,6 +49,14 @@ def open_engine(package: ModelPackage, backend: str = AUTO, threads: int = 0) ->
         return _engine(package, OPENERS[backend](package, threads), "")
     except BackendUnavailable as error:
         raise BackendUnavailable(f"the backend {backend} was asked for by name and cannot run: {error}") from error
+
+
+def open_region_engine(package: RegionPackage, backend: str = AUTO) -> ThresholdComponents:
+    """The engine of a package of fixed rules. Raises BackendUnavailable where a network's backend is asked for."""
+    manifest = package.manifest
+    if backend != AUTO:
+        raise BackendUnavailable(f"the package {manifest.name} runs no network: its backend must be {AUTO!r}")
+    return ThresholdComponents(manifest.name, manifest.version, manifest.labels[0].name, manifest.components)
 
 
 def _first_that_runs(package: ModelPackage, threads: int) -> Detector:

@@ -1,10 +1,12 @@
-"""The manifest of a model package: what a network was made for and how its output is read."""
+"""The manifest of a model package: what it was made for, which kind of engine it is, and that engine's settings."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
+from engines.components import ENGINE_NAME, ComponentSettings
 from engines.decode import DecodeSettings
 from engines.errors import PackageError
 from engines.preprocess import PreprocessSettings
@@ -19,12 +21,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A kind of finding and its code. scheme: coding scheme designator (PS3.16 section 8), as "SCT"."""
+    """A kind of finding and its code. scheme: coding scheme designator (PS3.16 section 8), as "SCT".
+
+    category: whether it is a lesion or a part of every body.
+    """
 
     name: Text
     value: Annotated[str, Field(min_length=1, max_length=16)]
     scheme: Annotated[str, Field(min_length=1, max_length=16)]
     meaning: Annotated[str, Field(min_length=1, max_length=64)]
+    category: Literal["abnormality", "anatomy"] = "abnormality"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All of manifest.json. threshold: calibrated score at and above which a finding is reported.
+    """All of manifest.json of a detector. threshold: calibrated score at and above which a finding is reported.
 
     prompt_threshold: score at and above which a workstation is to show a finding unasked; None means every one.
     malignancy_is_probability: whether the calibrated malignancy is shown to be the probability of cancer, on data that
@@ -72,15 +78,40 @@ class Manifest:
     preprocess: PreprocessSettings = field(default_factory=PreprocessSettings)
     prompt_threshold: Share | None = None
     malignancy_is_probability: bool = False
+    engine: Literal["detector"] = "detector"
 
 
-def parse_manifest(text: bytes, origin: str) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class RegionManifest:
+    """All of manifest.json of a package without weights, whose engine follows fixed rules."""
+
+    format: int
+    engine: Literal["threshold-components"]
+    name: Text
+    version: Text
+    description: Text
+    intended_use: Text
+    licence: Text
+    modalities: Annotated[tuple[Text, ...], Field(min_length=1)]
+    labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1)]
+    model_card: Text
+    components: ComponentSettings
+
+
+AnyManifest = Manifest | RegionManifest
+
+
+def parse_manifest(text: bytes, origin: str) -> AnyManifest:
     """The manifest in JSON text; origin is its name for messages. Raises PackageError, naming each wrong field."""
-    parts: tuple[type, ...] = (Label, Calibration, Weights, Manifest, DecodeSettings, PreprocessSettings)
+    parts: tuple[type, ...] = (
+        *(Label, Calibration, Weights, Manifest, DecodeSettings, PreprocessSettings),
+        *(RegionManifest, ComponentSettings),
+    )
     for part in parts:
         with_config(STRICT)(part)
+    kind: type[AnyManifest] = RegionManifest if _engine_of(text) == ENGINE_NAME else Manifest
     try:
-        manifest = TypeAdapter(Manifest).validate_json(text)
+        manifest = TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors())
         raise PackageError(f"{origin} is not a valid manifest: {wrong}") from error
@@ -90,14 +121,31 @@ def parse_manifest(text: bytes, origin: str) -> Manifest:
     return manifest
 
 
-def _complaint(manifest: Manifest) -> str:
+def _engine_of(text: bytes) -> object:
+    """What the manifest calls its engine; the validation that follows says what is wrong with it."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return None
+    return content.get("engine") if isinstance(content, dict) else None
+
+
+def _complaint(manifest: AnyManifest) -> str:
     """What types cannot say; empty where all is well."""
     if manifest.format != MANIFEST_FORMAT:
         return f"format is {manifest.format}, this version reads {MANIFEST_FORMAT}"
-    names = [item.file for item in manifest.weights] + [manifest.model_card]
-    for name in names:
+    weights = manifest.weights if isinstance(manifest, Manifest) else ()
+    for name in [item.file for item in weights] + [manifest.model_card]:
         if "/" in name or "\\" in name or name.startswith("."):
             return f"{name!r} must be a plain file name in the package folder"
+    return _detector_complaint(manifest) if isinstance(manifest, Manifest) else _range_complaint(manifest.components)
+
+
+def _range_complaint(settings: ComponentSettings) -> str:
+    return "" if settings.lowest < settings.highest else "components.lowest must be below components.highest"
+
+
+def _detector_complaint(manifest: Manifest) -> str:
     if any(size <= 0 or size % SIZE_MULTIPLE for size in (manifest.preprocess.rows, manifest.preprocess.columns)):
         return f"preprocess.rows and preprocess.columns must be positive multiples of {SIZE_MULTIPLE}"
     if manifest.prompt_threshold is not None and manifest.prompt_threshold < manifest.threshold:

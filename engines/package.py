@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engines.decode import DecodeSettings
 from engines.errors import PackageError
-from engines.manifest import Calibration, Label, Manifest, Weights, parse_manifest
+from engines.manifest import Calibration, Label, Manifest, RegionManifest, Weights, parse_manifest
 from engines.preprocess import PreprocessSettings
 
 MANIFEST_NAME = "manifest.json"
@@ -14,8 +14,21 @@ SHIPPED = Path(__file__).parent / "models"
 
 
 @dataclass(frozen=True, slots=True)
+class RegionPackage:
+    """A package without weights: the rules in its manifest are all of it."""
+
+    folder: Path
+    manifest: RegionManifest
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Kinds of finding with their codes."""
+        return self.manifest.labels
+
+
+@dataclass(frozen=True, slots=True)
 class ModelPackage:
-    """A package whose manifest is valid and whose weights are those that the manifest means."""
+    """A detector's package whose manifest is valid and whose weights are those that the manifest means."""
 
     folder: Path
     manifest: Manifest
@@ -101,6 +114,14 @@ def find_package(name_or_path: str) -> Path:
 
 
 def load_package(path: Path) -> ModelPackage:
+    """A detector's package. Raises PackageError: as load_any_package, or it is of another kind."""
+    package = load_any_package(path)
+    if isinstance(package, RegionPackage):
+        raise PackageError(f"{path} is a {package.manifest.engine} package, where a detector is needed")
+    return package
+
+
+def load_any_package(path: Path) -> ModelPackage | RegionPackage:
     """Read and verify a package. Raises PackageError: no manifest, a bad one, files missing or not the meant ones."""
     origin = path / MANIFEST_NAME
     try:
@@ -108,11 +129,12 @@ def load_package(path: Path) -> ModelPackage:
     except OSError as error:
         raise PackageError(f"{origin} cannot be read: {error.strerror}") from error
     manifest = parse_manifest(text, str(origin))
-    for item in manifest.weights:
-        _verify(path / item.file, item)
+    if isinstance(manifest, Manifest):
+        for item in manifest.weights:
+            _verify(path / item.file, item)
     if not (path / manifest.model_card).is_file():
         raise PackageError(f"{path / manifest.model_card} is missing: a package carries its model card")
-    return ModelPackage(path, manifest)
+    return ModelPackage(path, manifest) if isinstance(manifest, Manifest) else RegionPackage(path, manifest)
 
 
 def _verify(file: Path, meant: Weights) -> None:

@@ -54,6 +54,19 @@ def to_display(
     return pixels, None if valid.all() else _look_up(valid, patterns)
 
 
+def to_values(
+    header: Dataset, patterns: Patterns, stored: StoredFormat
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Values after the modality transformation, as Hounsfield units, and where they are valid (None: everywhere).
+
+    patterns: bit patterns of the stored values (rows, columns). Raises ImageError.
+    """
+    values = stored.values()
+    valid = ~is_padding(header, values)
+    out = _look_up(apply_modality(header, values).astype(np.float32), patterns)
+    return out, None if valid.all() else _look_up(valid, patterns)
+
+
 def is_padding(header: Dataset, values: Floats) -> NDArray[np.bool_]:
     """Which stored values mean "nothing recorded" (PS3.3 C.7.5.1.1.2)."""
     padding = number(header, "PixelPaddingValue")

@@ -14,7 +14,7 @@ from pydicom.uid import UID, JPEGLSLossless, JPEGLSNearLossless
 
 from dicomnode.errors import ImageError
 from dicomnode.images.attributes import flag, number, text
-from dicomnode.images.grayscale import Patterns, StoredFormat, to_display
+from dicomnode.images.grayscale import Patterns, StoredFormat, to_display, to_values
 from dicomnode.images.mammography import Laterality, read_laterality, read_view
 from dicomnode.images.spacing import PixelSpacing, read_spacing
 
@@ -75,6 +75,16 @@ def load_image(path: Path) -> SourceImage:
         view=read_view(dataset),
         spacing=read_spacing(dataset),
     )
+
+
+def load_values(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Values of one slice after the modality transformation, and where they are valid (None: everywhere).
+
+    Both (rows, columns). Raises ImageError.
+    """
+    dataset = _read(path, stop_before_pixels=False)
+    stored = _stored_format(dataset)
+    return to_values(dataset, _decode(dataset, stored), stored)
 
 
 def _read(path: Path, *, stop_before_pixels: bool) -> Dataset:

@@ -11,9 +11,11 @@ from dicomnode.results.cad_report import build_cad_report
 from dicomnode.results.capture import build_captures
 from dicomnode.results.identity import source_header
 from dicomnode.results.options import DEFAULT, Options
+from dicomnode.results.regions import track_regions
 from dicomnode.results.report import build_report
 from dicomnode.results.segmentation import build_segmentation
 from dicomnode.results.tracking import TrackedFinding, track
+from dicomnode.results.volume_segmentation import build_volume_segmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,11 @@ def _segmentations(
         of_image = [finding for finding in outlined if finding.image is image]
         if of_image:
             yield build_segmentation(study, study.engine, of_image, number, options.segmentation)
+    regions = track_regions(study)  # a volume's has its place and its binary form for every destination
+    for number, volume in enumerate(study.volumes, start=1):
+        of_volume = [region for region in regions if region.volume is volume]
+        if of_volume:
+            yield build_volume_segmentation(study, study.engine, of_volume, number)
 
 
 def _captures(

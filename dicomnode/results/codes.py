@@ -69,6 +69,15 @@ MALIGNANCY_SCORE = Code("malignancy-score", OWN_SCHEME, "Malignancy score")
 LONG_AXIS = _sct("103339001", "Long Axis")
 AREA = _sct("42798000", "Area")
 
+# regions in volumes, TID 1411
+REFERENCED_SEGMENT = _dcm("121191", "Referenced Segment")
+SOURCE_SERIES = _dcm("121232", "Source series for segmentation")
+VOLUME = _sct("118565006", "Volume")
+ATTENUATION = _dcm("112031", "Attenuation Coefficient")
+DERIVATION = _dcm("121401", "Derivation")
+MEAN = _sct("373098007", "Mean")
+STANDARD_DEVIATION = _sct("386136009", "Standard Deviation")
+
 # CAD processing summary, CID 6047
 PROCESSING_SUMMARY = _dcm("111017", "CAD Processing and Findings Summary")
 ALL_WITHOUT_FINDINGS = _dcm("111241", "All algorithms succeeded; without findings")
@@ -116,6 +125,7 @@ SINGLE_IMAGE_FINDINGS = {
 # anatomy
 BREAST = _sct("76752008", "Breast")
 SIDES = {"L": _sct("7771000", "Left"), "R": _sct("24028007", "Right")}
+ANATOMICAL_STRUCTURE = _sct("91723000", "Anatomical Structure")
 MORPHOLOGICALLY_ABNORMAL = _sct("49755003", "Morphologically Abnormal Structure")
 _VIEW_MEANINGS = {
     "CC": "cranio-caudal",
@@ -146,6 +156,8 @@ PERCENT = Code("%", "UCUM", "Percent")
 SCORE = Code("{score}", "UCUM", "score")
 MILLIMETER = Code("mm", "UCUM", "mm")
 SQUARE_MILLIMETER = Code("mm2", "UCUM", "square millimeter")
+CUBIC_MILLIMETER = Code("mm3", "UCUM", "cubic millimeter")
+HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 PIXELS = Code("{pixels}", "UCUM", "pixels")
 
 # equipment and algorithm, CID 7005 and 7162

@@ -112,6 +112,13 @@ def image(relation: Relation, source: Dataset, name: Code | None = None, childre
     return with_children(item, children)
 
 
+def segment(relation: Relation, name: Code, segmentation: Dataset, number: int) -> Dataset:
+    """IMAGE that means one segment. segmentation: its SOP class and instance; number: of the segment, from 1."""
+    item = image(relation, segmentation, name)
+    item.ReferencedSOPSequence[0].ReferencedSegmentNumber = number
+    return item
+
+
 def by_reference(relation: Relation, path: Sequence[int]) -> Dataset:
     """A relation to an item elsewhere in the tree. path: item numbers, of which the root's is 1 (C.17.3)."""
     item = Dataset()

@@ -5,6 +5,7 @@ breast should be there too cannot be known from images, so the report only says 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from dicomnode.findings import NotAnalysed, StudyAnalysis
 from dicomnode.images.attributes import text
@@ -37,12 +38,13 @@ class Coverage:
 def coverage(study: StudyAnalysis) -> Coverage:
     """What a run did not see. Of studies that are no mammography only images can be missed."""
     seen = {(image.source.laterality, image.source.view) for image in study.analysed}
+    is_missed = _is_missed_slice if study.volumes else partial(_is_missed, seen=seen)
     analysed = [image.source.header for image in study.analysed if is_breast_image(image.source.header)]
     left_out = [item.header for item in study.not_analysed if is_image(item.header) and is_breast_image(item.header)]
     there = {(read_laterality(header), read_view(header)) for header in (*analysed, *left_out)}
     sides = tuple(side for side in BOTH if any(side == laterality for laterality, _ in there))
     return Coverage(
-        missed=tuple(item for item in study.not_analysed if concerns_the_reader(item) and _is_missed(item, seen)),
+        missed=tuple(item for item in study.not_analysed if concerns_the_reader(item) and is_missed(item)),
         absent=tuple((side, view) for side in sides for view in EXPECTED_VIEWS if (side, view) not in there),
         sides=sides,
         sideless=0 if sides == BOTH else sum(1 for header in analysed if read_laterality(header) is None),
@@ -53,6 +55,11 @@ def concerns_the_reader(item: NotAnalysed) -> bool:
     """Reports and presentation states in the study are no loss; a file that could not be read may be one."""
     unreadable = not text(item.header, "SOPClassUID")
     return unreadable or is_image(item.header)
+
+
+def _is_missed_slice(item: NotAnalysed) -> bool:
+    """Beside volumes, what a rule leaves out is a localizer or no slice of any, and no loss."""
+    return not item.excluded_by_rule
 
 
 def _is_missed(item: NotAnalysed, seen: set[tuple[Laterality | None, str | None]]) -> bool:

@@ -59,7 +59,7 @@ def device_uid(engine: EngineDescription | None) -> str:
 
 def source_header(study: StudyAnalysis) -> Dataset | None:
     """The header that patient and study are copied from; None where no file of the study could be read."""
-    headers = [image.source.header for image in study.analysed] + [item.header for item in study.not_analysed]
+    headers = [*study.headers_analysed, *(item.header for item in study.not_analysed)]
     return next((header for header in headers if text(header, "StudyInstanceUID")), None)
 
 

@@ -16,7 +16,9 @@ from dicomnode.results.document import can_be_referenced, new_document
 from dicomnode.results.identity import MANUFACTURER, device_uid, run_uid, serial_number
 from dicomnode.results.library import image_library
 from dicomnode.results.measure import box_corners, size_of
+from dicomnode.results.regions import TrackedRegion, track_regions
 from dicomnode.results.tracking import TrackedFinding, site_of
+from dicomnode.results.volume_report import region_group, region_sentence, segmentation_header
 from dicomnode.results.wording import Verdict, finding_sentence, verdict
 from engines.base import EngineDescription
 
@@ -26,9 +28,14 @@ SERIES_NUMBER = 8001
 def build_report(study: StudyAnalysis, source: Dataset, findings: Sequence[TrackedFinding]) -> Dataset:
     """The report of a run. source: header that patient and study are copied from."""
     images = _images(study)
-    dataset = new_document(study, source, images, Comprehensive3DSRStorage, "sr", SERIES_NUMBER)
+    regions = track_regions(study)
+    segmentations = {region.volume: segmentation_header(study, region) for region in regions}
+    evidence = [*images, *segmentations.values()]
+    dataset = new_document(study, source, evidence, Comprehensive3DSRStorage, "sr", SERIES_NUMBER)
     dataset.CodingSchemeIdentificationSequence = [_own_scheme()]
-    dataset.update(content.container(None, codes.MEASUREMENT_REPORT, _root(study, images, findings), template="1500"))
+    dataset.update(
+        content.container(None, codes.MEASUREMENT_REPORT, _root(study, images, findings, regions), template="1500")
+    )
     return dataset
 
 
@@ -42,35 +49,43 @@ def _own_scheme() -> Dataset:
 
 def _images(study: StudyAnalysis) -> list[Dataset]:
     """Images that the report refers to: those analysed, or where nothing was, those that should have been."""
-    analysed = [image.source.header for image in study.analysed]
-    return analysed or [item.header for item in study.not_analysed if can_be_referenced(item.header)]
+    return study.headers_analysed or [item.header for item in study.not_analysed if can_be_referenced(item.header)]
 
 
-def _root(study: StudyAnalysis, images: Sequence[Dataset], findings: Sequence[TrackedFinding]) -> list[Dataset]:
+def _root(
+    study: StudyAnalysis,
+    images: Sequence[Dataset],
+    findings: Sequence[TrackedFinding],
+    regions: Sequence[TrackedRegion],
+) -> list[Dataset]:
     """What a person must know comes first; the order of rows is free in TID 1500."""
     outcome = verdict(study)
     # Without findings a group over the whole study says so; beside findings it would be taken for one of them.
-    groups = [_finding_group(study, finding) for finding in findings] or [_study_group(study, images, outcome)]
+    groups = [_finding_group(study, finding) for finding in findings]
+    groups += [region_group(study, region) for region in regions]
+    algorithm = _algorithm(study.engine) if regions else []
+    sentences = (*(finding_sentence(finding) for finding in findings), *(region_sentence(region) for region in regions))
     return [
         content.code("HAS CONCEPT MOD", codes.LANGUAGE, codes.ENGLISH),
         *_observer(study.engine),
         content.code("HAS CONCEPT MOD", codes.PROCEDURE_REPORTED, codes.IMAGING_PROCEDURE),
-        _evaluations(outcome, findings),
+        _evaluations(outcome, sentences),
         *([image_library(images)] if images else []),
-        content.container("CONTAINS", codes.MEASUREMENTS, groups),
+        content.container(
+            "CONTAINS", codes.MEASUREMENTS, [*algorithm, *(groups or [_study_group(study, images, outcome)])]
+        ),
     ]
 
 
-def _evaluations(outcome: Verdict, findings: Sequence[TrackedFinding]) -> Dataset:
-    """TID 1500 row 12: the outcome in words and as a code."""
-    sentences = (*(finding_sentence(finding) for finding in findings), *outcome.remarks)
+def _evaluations(outcome: Verdict, sentences: Sequence[str]) -> Dataset:
+    """TID 1500 row 12: the outcome in words and as a code. sentences: one for each finding."""
     return content.container(
         "CONTAINS",
         codes.EVALUATIONS,
         [
             content.code("CONTAINS", codes.PROCESSING_SUMMARY, outcome.code),
             content.text("CONTAINS", codes.SUMMARY, outcome.sentence),
-            *(content.text("CONTAINS", codes.COMMENT, sentence) for sentence in sentences),
+            *(content.text("CONTAINS", codes.COMMENT, sentence) for sentence in (*sentences, *outcome.remarks)),
         ],
     )
 

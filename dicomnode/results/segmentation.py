@@ -34,11 +34,14 @@ from dicomnode.results.identity import (
     series_description,
     stamp,
 )
+from dicomnode.results.segments import (
+    HIGHLIGHT,
+    SERIES_NUMBER,
+    algorithm_identification,
+    set_dimension_organization,
+)
 from dicomnode.results.tracking import TrackedFinding, image_name, site_of
 from engines.base import EngineDescription, Mask
-
-SERIES_NUMBER = 8002
-HIGHLIGHT = hd.color.CIELabColor(l_star=78.0, a_star=2.0, b_star=76.0)  # amber, seen on grey by the colour-blind too
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def build_segmentation(
     dataset.SeriesDescription = series_description(engine, image_name(image.header))
     # Type 2C where there is no Image Orientation (Patient) (C.7.6.1); highdicom leaves it out.
     dataset.PatientOrientation = list(read_patient_orientation(image.header) or ())
-    _set_dimension_organization(dataset, run_uid(study.run, role, "dimensions"))
+    set_dimension_organization(dataset, run_uid(study.run, role, "dimensions"))
     return dataset
 
 
@@ -164,13 +167,7 @@ def _segment(number: int, finding: TrackedFinding, engine: EngineDescription) ->
         segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL,
         segmented_property_type=finding.label,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=engine.package[:64],
-            family=codes.ARTIFICIAL_INTELLIGENCE,
-            version=engine.version[:64],
-            source=MANUFACTURER,
-            parameters={"backend": engine.backend, "precision": engine.precision, "weights": engine.weights_sha256},
-        ),
+        algorithm_identification=algorithm_identification(engine),
         tracking_uid=finding.uid,
         tracking_id=finding.identifier,
         anatomic_regions=[site] if site else None,
@@ -180,9 +177,3 @@ def _segment(number: int, finding: TrackedFinding, engine: EngineDescription) ->
     if site and laterality:
         description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [code_item(codes.SIDES[laterality])]
     return description
-
-
-def _set_dimension_organization(dataset: Dataset, uid: str) -> None:
-    """The library draws this UID at random."""
-    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
-        item.DimensionOrganizationUID = uid

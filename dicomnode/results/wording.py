@@ -1,17 +1,22 @@
 """What a report says in plain words, and the one code that says the same to machines."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from dicomnode.findings import NotAnalysed, StudyAnalysis
+from dicomnode.images.attributes import text
+from dicomnode.images.mammography import read_laterality, read_view
 from dicomnode.results import codes
 from dicomnode.results.coverage import EXPECTED_VIEWS, Coverage, concerns_the_reader, coverage
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE
 from dicomnode.results.measure import size_of
+from dicomnode.results.regions import series_name
 from dicomnode.results.tracking import SIDE_NAMES, TrackedFinding, image_name
 
+UNJUDGED = "Regions are outlined and measured by a fixed rule. Whether they are normal is not judged."
 UNCALIBRATED = "Scores rank candidates. They are not calibrated probabilities of disease."
 CALIBRATED = "Detection scores rank candidates; the probability of cancer is calibrated."
 
@@ -27,19 +32,17 @@ class Verdict:
 
 def verdict(study: StudyAnalysis) -> Verdict:
     """The outcome of a run. An image or a view that is missing is never counted as negative."""
-    left_out = tuple(_left_out(item) for item in study.not_analysed if concerns_the_reader(item))
+    left_out = _left_out([item for item in study.not_analysed if concerns_the_reader(item)])
     if study.failure:
         sentence = "The study could not be processed. No image was evaluated. This is not a negative result."
         own_reasons = tuple(remark for remark in left_out if not remark.endswith(study.failure))
         return Verdict(codes.NONE_SUCCEEDED, sentence, (study.failure, *own_reasons, NOT_FOR_CLINICAL_USE))
-    findings = sum(len(image.detections) for image in study.analysed)
+    findings = study.number_of_findings
     seen = coverage(study)
     sentence = _findings_sentence(study, findings)
     if not seen.complete:
         sentence += " The result is incomplete." if findings else " The result is incomplete and not a negative one."
-    meaning = CALIBRATED if study.scores.probability_of_cancer else UNCALIBRATED
-    scores = (meaning,) if findings else ("This does not rule out disease.",)
-    remarks = (*left_out, *_on_views(seen), *scores, NOT_FOR_CLINICAL_USE)
+    remarks = (*left_out, *_on_views(seen), *_caveats(study), NOT_FOR_CLINICAL_USE)
     return Verdict(_code(findings, seen.complete), sentence, remarks)
 
 
@@ -62,6 +65,17 @@ def _on_views(seen: Coverage) -> Iterator[str]:
         yield f"{_count(seen.sideless, 'analysed image')} without a side: whether views are missing is not known."
 
 
+def _caveats(study: StudyAnalysis) -> tuple[str, ...]:
+    """How far the findings, or their absence, may be trusted."""
+    if not study.number_of_findings:
+        return ("This does not rule out disease.",)
+    scores = [region.score for volume in study.volumes for region in volume.regions]
+    unjudged = (UNJUDGED,) if None in scores else ()
+    meaning = CALIBRATED if study.scores.probability_of_cancer else UNCALIBRATED
+    scored = bool(study.analysed) or any(score is not None for score in scores)
+    return (*((meaning,) if scored else ()), *unjudged)
+
+
 def _code(findings: int, complete: bool) -> Code:
     if complete:
         return codes.ALL_WITH_FINDINGS if findings else codes.ALL_WITHOUT_FINDINGS
@@ -69,6 +83,8 @@ def _code(findings: int, complete: bool) -> Code:
 
 
 def _findings_sentence(study: StudyAnalysis, findings: int) -> str:
+    if study.volumes:
+        return _regions_sentence(study, findings)
     images = _count(len(study.analysed), "analysed image")
     if not findings:
         return f"No candidate finding in {images}."
@@ -76,9 +92,27 @@ def _findings_sentence(study: StudyAnalysis, findings: int) -> str:
     return f"{_count(findings, 'candidate finding')} in {with_findings} of {images}."
 
 
+def _regions_sentence(study: StudyAnalysis, regions: int) -> str:
+    series = f"{len(study.volumes)} analysed series"
+    if not regions:
+        return f"No region in {series}."
+    with_regions = sum(1 for volume in study.volumes if volume.regions)
+    return f"{_count(regions, 'region')} in {with_regions} of {series}."
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _left_out(item: NotAnalysed) -> str:
-    return f"Not analysed: {image_name(item.header)}. {item.reason}"
+def _left_out(items: Sequence[NotAnalysed]) -> tuple[str, ...]:
+    """A line for each image, or one for the slices of a series that share their reason: there may be hundreds."""
+    groups: dict[tuple[str, str], list[Dataset]] = {}
+    for item in items:
+        named = read_laterality(item.header) or read_view(item.header)
+        whose = text(item.header, "SOPInstanceUID" if named else "SeriesInstanceUID")
+        groups.setdefault((whose or text(item.header, "SOPInstanceUID"), item.reason), []).append(item.header)
+    return tuple(f"Not analysed: {_name_of(headers)}. {reason}" for (_, reason), headers in groups.items())
+
+
+def _name_of(headers: Sequence[Dataset]) -> str:
+    return image_name(headers[0]) if len(headers) == 1 else f"{series_name(headers[0])}, {len(headers)} images"

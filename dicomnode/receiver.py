@@ -35,6 +35,7 @@ log = get_logger(__name__)
 UNRECOGNIZED_OPERATION = 0x0211  # PS3.7 C.5.13
 PREAMBLE = bytes(128) + b"DICM"
 BACKLOG = 128
+ACCEPT_PAUSE_S = 0.5  # a machine that is out of file descriptors gets some back only when peers leave
 REPORT_BYTES = 1 << 20
 
 
@@ -111,6 +112,7 @@ class Receiver:
         self._supported = accepted_contexts()
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
+        self._closing = threading.Event()
         self._open: dict[socket.socket, _Peer] = {}
 
     @property
@@ -134,6 +136,7 @@ class Receiver:
 
     def close(self) -> None:
         """Stop listening and cut the open associations; an instance that is being stored is stored and answered."""
+        self._closing.set()
         if self._listener is not None:
             _cut(self._listener, socket.SHUT_RDWR)
             self._listener.close()
@@ -145,24 +148,42 @@ class Receiver:
             peer.thread.join()
 
     def _accept(self, listener: socket.socket) -> None:
-        while True:
+        """Let connections in until the listener is closed; whatever else goes wrong, the node does not turn deaf."""
+        while not self._closing.is_set():
             try:
                 connection, address = listener.accept()
-            except OSError:
-                return  # closed
-            if not self._is_allowed_host(address[0]):
-                log.warning("connection refused", host=address[0], reason="the address is not in allowed_networks")
-                connection.close()
+            except OSError as error:
+                if not self._closing.wait(ACCEPT_PAUSE_S):
+                    log.warning("connection not accepted", reason=str(error))
                 continue
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-            thread = threading.Thread(
-                target=self._converse, args=(connection, f"{address[0]}:{address[1]}"), name="association", daemon=True
-            )
-            with self._lock:
-                self._open[connection] = _Peer(thread, "")
+            try:
+                self._admit(connection, address[0], f"{address[0]}:{address[1]}")
+            except Exception:
+                log.exception("connection not admitted", host=address[0])
+                connection.close()
+
+    def _admit(self, connection: socket.socket, host: str, address: str) -> None:
+        """Give a connection its thread, or close it. Raises OSError, RuntimeError."""
+        with self._lock:
+            crowded = len(self._open) >= self._settings.maximum_associations + BACKLOG
+        reason = "the address is not in allowed_networks" if not self._is_allowed_host(host) else ""
+        reason = reason or ("too many connections that have not asked for anything" if crowded else "")
+        if reason:
+            log.warning("connection refused", host=host, reason=reason)
+            connection.close()
+            return
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=self._converse, args=(connection, address), name="association", daemon=True)
+        with self._lock:
+            self._open[connection] = _Peer(thread, "")
+        try:
             thread.start()
+        except RuntimeError:
+            with self._lock:
+                del self._open[connection]
+            raise
 
     def _is_allowed_host(self, host: str) -> bool:
         networks = self._settings.allowed_networks

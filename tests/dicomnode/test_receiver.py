@@ -1,7 +1,9 @@
 """The acceptor on a real association."""
 
+import errno
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from dicomnode import upper_layer
+from dicomnode import receiver, upper_layer
 from dicomnode.assembly import Stores
 from dicomnode.config import NodeSettings
 from dicomnode.errors import RefusedInstance
@@ -55,12 +57,12 @@ class BrokenIntake(Intake):
 
 @contextmanager
 def _listening(intake: Intake, settings: NodeSettings = ONLY_PACS) -> Iterator[int]:
-    receiver = Receiver(settings, intake)
-    receiver.open()
+    acceptor = Receiver(settings, intake)
+    acceptor.open()
     try:
-        yield receiver.port
+        yield acceptor.port
     finally:
-        receiver.close()
+        acceptor.close()
 
 
 @contextmanager
@@ -200,11 +202,11 @@ def _can_associate(port: int) -> bool:
 
 def test_closing_ends_idle_associations(intake: Intake) -> None:
     """The node stops at once, however many peers hold their associations open."""
-    receiver = Receiver(ONLY_PACS, intake)
-    receiver.open()
-    with _association(receiver.port) as association:
+    acceptor = Receiver(ONLY_PACS, intake)
+    acceptor.open()
+    with _association(acceptor.port) as association:
         assert association.is_established
-        receiver.close()
+        acceptor.close()
 
 
 def test_one_peer_cannot_take_all_places(intake: Intake) -> None:
@@ -261,3 +263,47 @@ def _drip(raw: RawAssociation, data: bytes, size: int) -> float:
             break
         time.sleep(0.1)
     return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "fault"),
+    [
+        (socket.socket, "accept", OSError(errno.EMFILE, "Too many open files")),
+        (threading.Thread, "start", RuntimeError("can't start new thread")),
+    ],
+    ids=["no file descriptor", "no thread"],
+)
+def test_a_fault_while_accepting_does_not_turn_the_node_deaf(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, fault: Exception
+) -> None:
+    """What the machine cannot give for a moment is asked for again, and then callers are answered."""
+    monkeypatch.setattr(receiver, "ACCEPT_PAUSE_S", 0.01)
+    honest, happened = getattr(owner, name), threading.Event()
+
+    def fails_once(subject: socket.socket | threading.Thread) -> object:
+        if not happened.is_set() and getattr(subject, "name", "association") == "association":
+            happened.set()
+            raise fault
+        return honest(subject)
+
+    with _listening(intake) as port:
+        monkeypatch.setattr(owner, name, fails_once)
+        for _ in range(2):  # at the first, the acceptor may be inside the honest accept
+            socket.create_connection(("127.0.0.1", port)).close()
+        assert happened.wait(10)
+        with _association(port) as association:
+            assert association.send_c_echo().Status == 0x0000
+
+
+def test_connections_that_ask_for_nothing_are_bounded(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens connections and says nothing takes no more than so many threads."""
+    monkeypatch.setattr(receiver, "BACKLOG", 2)
+    settings = NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True, maximum_associations=1)
+    with _listening(intake, settings) as port:
+        silent = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(4)]
+        try:
+            assert silent[3].recv(1) == b""
+        finally:
+            for connection in silent:
+                connection.close()
+        wait_until(lambda: _can_associate(port), "there is room again")

@@ -99,7 +99,7 @@ def open_model(settings: ModelSettings) -> Model:
     if isinstance(package, RegionPackage):
         engine = open_region_engine(package, settings.backend)
     else:
-        engine = open_engine(package, settings.backend, settings.threads)
+        engine = open_engine(package, settings.backend, settings.threads, settings.precision)
         scores = ScoreMeaning(
             probability_of_cancer=package.manifest.malignancy_is_probability,
             prompt_at=package.manifest.prompt_threshold or 0.0,

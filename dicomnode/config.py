@@ -131,6 +131,7 @@ class ModelSettings(_Section):
     package: str
     backend: Literal["auto", "tensorrt", "openvino", "onnxruntime"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
     priority: int = 0
     modalities: Annotated[tuple[str, ...], Field(min_length=1)] = ("MG",)
     accept_digitised_film: bool = False

@@ -1,6 +1,6 @@
 """The engine: images in, findings in source pixels out, on whatever backend runs the network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from engines.base import Analysed, Backend, Detection, EngineDescription, ImageOutcome, InputImage, Mask, Refused
 from engines.breast import NoBreastError
 from engines.decode import Candidates, decode
+from engines.errors import EngineOutputError
 from engines.geometry import WayBack
+from engines.guard import EMBEDDING, Guard
+from engines.implant import implant_refusal
 from engines.learned_mask import place
 from engines.manifest import Calibration
 from engines.outline import outline
@@ -22,11 +25,12 @@ CERTAIN = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """An Engine over one package and one backend."""
+    """An Engine over one package and one backend. guard: None lets every image in which a breast is found pass."""
 
     package: ModelPackage
     backend: Backend
     description: EngineDescription
+    guard: Guard | None = None
 
     def with_threshold(self, threshold: float) -> "Detector":
         """The same engine with another operating point; at 0 it gives every candidate, as an evaluation needs."""
@@ -43,6 +47,9 @@ class Detector:
         except NoBreastError as error:
             return Refused(str(error))
         outputs = self.backend.run(to_batch(prepared.planes[None]))
+        refusal = implant_refusal(prepared) or self._foreign(outputs)
+        if refusal:
+            return Refused(refusal)
         found = decode(outputs, 0, self.package.decode)
         scores = calibrated(found.scores, self.package.score_calibration)
         malignancy = calibrated(found.malignancy, self.package.malignancy_calibration)
@@ -57,6 +64,14 @@ class Detector:
             mask = self._learned(found, int(index), prepared.way_back) or outline(image.pixels, corners)
             detections.append(Detection(label, corners, float(scores[index]), float(malignancy[index]), mask))
         return Analysed(tuple(detections))
+
+    def _foreign(self, outputs: Mapping[str, NDArray[np.float32]]) -> str:
+        """Why the guard refuses the image, empty where it does not."""
+        if self.guard is None:
+            return ""
+        if EMBEDDING not in outputs:
+            raise EngineOutputError(f"the package has an input guard, and its network no output named {EMBEDDING!r}")
+        return self.guard.refusal(outputs[EMBEDDING][0])
 
     def _learned(self, found: Candidates, index: int, way_back: WayBack) -> Mask | None:
         """The network's own mask, where the package trusts it and it is not empty."""

@@ -14,19 +14,19 @@ from engines.package import ModelPackage, RegionPackage
 AUTO = "auto"
 PRECISION = "fp32"
 
-Opener = Callable[[ModelPackage, int], Backend]
+Opener = Callable[[ModelPackage, str, int], Backend]
 
 
-def _open_tensorrt(package: ModelPackage, threads: int) -> Backend:  # noqa: ARG001 - the shape of an opener
+def _open_tensorrt(package: ModelPackage, precision: str, threads: int) -> Backend:  # noqa: ARG001 - the shape of an opener
     raise BackendUnavailable(missing_gpu() or "this version has no TensorRT backend yet")
 
 
-def _open_openvino(package: ModelPackage, threads: int) -> Backend:
-    return open_openvino(package.folder / package.weights(PRECISION).file, PRECISION, threads)
+def _open_openvino(package: ModelPackage, precision: str, threads: int) -> Backend:
+    return open_openvino(package.folder / package.weights(precision).file, precision, threads)
 
 
-def _open_onnx(package: ModelPackage, threads: int) -> Backend:
-    return open_onnx(package.folder / package.weights(PRECISION).file, PRECISION, threads)
+def _open_onnx(package: ModelPackage, precision: str, threads: int) -> Backend:
+    return open_onnx(package.folder / package.weights(precision).file, precision, threads)
 
 
 OPENERS: Mapping[str, Opener] = {  # in the order in which "auto" tries them
@@ -36,17 +36,18 @@ OPENERS: Mapping[str, Opener] = {  # in the order in which "auto" tries them
 }
 
 
-def open_engine(package: ModelPackage, backend: str = AUTO, threads: int = 0) -> Detector:
-    """An engine for the package. threads: 0 lets the backend choose.
+def open_engine(package: ModelPackage, backend: str = AUTO, threads: int = 0, precision: str = PRECISION) -> Detector:
+    """An engine for the package. threads: 0 lets the backend choose. precision: of the weights to run.
 
-    Raises BackendUnavailable where the named backend, or under "auto" every backend, cannot run here.
+    Raises BackendUnavailable where the named backend, or under "auto" every backend, cannot run here; PackageError
+    where the package has no weights of that precision.
     """
     if backend == AUTO:
-        return _first_that_runs(package, threads)
+        return _first_that_runs(package, precision, threads)
     if backend not in OPENERS:
         raise BackendUnavailable(f"no backend {backend!r}: there are {', '.join((AUTO, *OPENERS))}")
     try:
-        return _engine(package, OPENERS[backend](package, threads), "")
+        return _engine(package, OPENERS[backend](package, precision, threads), "")
     except BackendUnavailable as error:
         raise BackendUnavailable(f"the backend {backend} was asked for by name and cannot run: {error}") from error
 
@@ -59,11 +60,11 @@ def open_region_engine(package: RegionPackage, backend: str = AUTO) -> Threshold
     return ThresholdComponents(manifest.name, manifest.version, manifest.labels[0].name, manifest.components)
 
 
-def _first_that_runs(package: ModelPackage, threads: int) -> Detector:
+def _first_that_runs(package: ModelPackage, precision: str, threads: int) -> Detector:
     skipped = []
     for name, opener in OPENERS.items():
         try:
-            found = opener(package, threads)
+            found = opener(package, precision, threads)
         except BackendUnavailable as error:
             skipped.append(f"{name}: {error}")
             continue
@@ -74,4 +75,4 @@ def _first_that_runs(package: ModelPackage, threads: int) -> Detector:
 def _engine(package: ModelPackage, backend: Backend, reason: str) -> Detector:
     digest = package.weights(backend.precision).sha256
     described = EngineDescription(package.name, package.version, digest, backend.name, backend.precision, reason)
-    return Detector(package, backend, described)
+    return Detector(package, backend, described, package.guard())

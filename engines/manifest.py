@@ -52,12 +52,22 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardFile:
+    """The input guard's statistics. file: its name in the package folder; limit: distances beyond it are refused."""
+
+    file: Text
+    sha256: Annotated[str, Field(min_length=64, max_length=64)]
+    limit: Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """All of manifest.json of a detector. threshold: calibrated score at and above which a finding is reported.
 
     prompt_threshold: score at and above which a workstation is to show a finding unasked; None means every one.
     malignancy_is_probability: whether the calibrated malignancy is shown to be the probability of cancer, on data that
     the calibration has not seen; without it no report calls it so.
+    guard: None where the package takes every image in which a breast is found.
     """
 
     format: int
@@ -79,6 +89,7 @@ class Manifest:
     prompt_threshold: Share | None = None
     malignancy_is_probability: bool = False
     engine: Literal["detector"] = "detector"
+    guard: GuardFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,7 @@ AnyManifest = Manifest | RegionManifest
 def parse_manifest(text: bytes, origin: str) -> AnyManifest:
     """The manifest in JSON text; origin is its name for messages. Raises PackageError, naming each wrong field."""
     parts: tuple[type, ...] = (
-        *(Label, Calibration, Weights, Manifest, DecodeSettings, PreprocessSettings),
+        *(Label, Calibration, Weights, GuardFile, Manifest, DecodeSettings, PreprocessSettings),
         *(RegionManifest, ComponentSettings),
     )
     for part in parts:
@@ -134,8 +145,10 @@ def _complaint(manifest: AnyManifest) -> str:
     """What types cannot say; empty where all is well."""
     if manifest.format != MANIFEST_FORMAT:
         return f"format is {manifest.format}, this version reads {MANIFEST_FORMAT}"
-    weights = manifest.weights if isinstance(manifest, Manifest) else ()
-    for name in [item.file for item in weights] + [manifest.model_card]:
+    names = [manifest.model_card]
+    if isinstance(manifest, Manifest):
+        names += [item.file for item in manifest.weights] + ([manifest.guard.file] if manifest.guard else [])
+    for name in names:
         if "/" in name or "\\" in name or name.startswith("."):
             return f"{name!r} must be a plain file name in the package folder"
     return _detector_complaint(manifest) if isinstance(manifest, Manifest) else _range_complaint(manifest.components)

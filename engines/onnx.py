@@ -45,6 +45,8 @@ def open_onnx(weights: Path, precision: str, threads: int) -> OnnxBackend:
         )
     except ImportError as error:
         raise BackendUnavailable("the backend onnxruntime is not installed: pip install onnxruntime") from error
+    if precision == "bf16":
+        raise BackendUnavailable("ONNX Runtime has no bfloat16 kernels for processors")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Spinning threads are faster alone and ruinous beside a receiver on the same cores.

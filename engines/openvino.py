@@ -37,14 +37,16 @@ def open_openvino(weights: Path, precision: str, threads: int) -> OpenVinoBacken
         import openvino  # noqa: PLC0415 - a probe: the other backends work without it
     except ImportError as error:
         raise BackendUnavailable("the backend openvino is not installed: pip install 'dicomnode[openvino]'") from error
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise BackendUnavailable("this processor does not compute in bfloat16")
     settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
-    if precision == "fp32":
-        # On processors with bfloat16 the plugin would otherwise compute in it, and answer something else.
-        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    # Without a hint, processors with bfloat16 compute in it whatever the weights are, and answer something else.
+    settings["INFERENCE_PRECISION_HINT"] = "bf16" if precision == "bf16" else "f32"
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
-        model = openvino.Core().compile_model(weights, "CPU", settings)
+        model = core.compile_model(weights, "CPU", settings)
     except RuntimeError as error:
         raise PackageError(f"OpenVINO cannot load {weights}: {error}") from error
     return OpenVinoBackend(model, precision)

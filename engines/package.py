@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engines.decode import DecodeSettings
 from engines.errors import PackageError
+from engines.guard import Guard, read_guard
 from engines.manifest import Calibration, Label, Manifest, RegionManifest, Weights, parse_manifest
 from engines.preprocess import PreprocessSettings
 
@@ -88,6 +89,11 @@ class ModelPackage:
         """The model card's file."""
         return self.folder / self.manifest.model_card
 
+    def guard(self) -> Guard | None:
+        """The input guard, None where the package has none. Raises PackageError."""
+        meant = self.manifest.guard
+        return read_guard(self.folder / meant.file, meant.limit) if meant else None
+
     def weights(self, precision: str = "fp32") -> Weights:
         """The variant of that precision. Raises PackageError where the package has none."""
         for item in self.manifest.weights:
@@ -131,19 +137,19 @@ def load_any_package(path: Path) -> ModelPackage | RegionPackage:
     manifest = parse_manifest(text, str(origin))
     if isinstance(manifest, Manifest):
         for item in manifest.weights:
-            _verify(path / item.file, item)
+            _verify("weights", path / item.file, item.sha256)
+        if manifest.guard:
+            _verify("input guard", path / manifest.guard.file, manifest.guard.sha256)
     if not (path / manifest.model_card).is_file():
         raise PackageError(f"{path / manifest.model_card} is missing: a package carries its model card")
     return ModelPackage(path, manifest) if isinstance(manifest, Manifest) else RegionPackage(path, manifest)
 
 
-def _verify(file: Path, meant: Weights) -> None:
+def _verify(what: str, file: Path, meant: str) -> None:
     try:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise PackageError(f"the weights {file} cannot be read: {error.strerror}") from error
-    if digest != meant.sha256:
-        raise PackageError(
-            f"the weights {file} have SHA-256 {digest}, the manifest says {meant.sha256}: install the package again"
-        )
+        raise PackageError(f"the {what} {file} cannot be read: {error.strerror}") from error
+    if digest != meant:
+        raise PackageError(f"{file} has SHA-256 {digest}, the manifest says {meant}: install the package again")

@@ -17,7 +17,8 @@ FILTERS: tuple[Filter, ...] = ("none", "gaussian", "median", "bilateral")
 MARGIN = 3  # working pixels kept around the breast
 LOCAL_SIGMA = 12.0  # input pixels: about a third of a median mass
 CLAHE_TILES = (8, 5)
-SMALLEST_SIDE = 32
+SMALLEST_SIDE = 32  # pixels
+LEAST_LONG_SIDE = 256  # pixels: below, a mass of a centimetre has no shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def prepare(image: InputImage, settings: PreprocessSettings) -> Prepared:
 def locate(image: InputImage, settings: PreprocessSettings) -> tuple[NDArray[np.float32], BreastRegion]:
     """The image at working size, float32 (rows, columns), and the breast in it. Raises NoBreastError."""
     rows, columns = image.pixels.shape
-    if min(rows, columns) < SMALLEST_SIDE:
+    if min(rows, columns) < SMALLEST_SIDE or max(rows, columns) < LEAST_LONG_SIDE:
         raise NoBreastError(f"The image is too small for a mammogram: {columns} x {rows} pixels.")
     working, valid = _to_working_size(image, settings.working_side)
     return working, find_breast(_grey(working, valid), valid)

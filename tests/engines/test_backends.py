@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,31 @@ def test_tensorrt_by_name_refuses(package: ModelPackage) -> None:
         BackendUnavailable, match=r"tensorrt was asked for by name.*(no NVIDIA|no TensorRT|NVIDIA driver)"
     ):
         open_engine(package, "tensorrt")
+
+
+def test_bfloat16_runs_where_it_can_and_is_named(package: ModelPackage) -> None:
+    """Weights that the package also offers in bf16: OpenVINO computes in it, ONNX Runtime says that it cannot."""
+    pytest.importorskip("openvino", reason="the backend openvino is not installed")
+    offered = replace(package.weights(), precision="bf16")
+    both = replace(package, manifest=replace(package.manifest, weights=(package.weights(), offered)))
+    with pytest.raises(BackendUnavailable, match="bfloat16"):
+        open_engine(both, "onnxruntime", 1, "bf16")
+    try:
+        engine = open_engine(both, "openvino", 1, "bf16")
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    assert engine.description.precision == "bf16"
+    batch = to_batch(prepare(phantom(), package.preprocess).planes[None])
+    exact = open_engine(both, "openvino", 1).backend.run(batch)["heat"]
+    rough = engine.backend.run(batch)["heat"]
+    assert 0 < np.abs(rough - exact).max() < 1.0
+
+
+def test_a_precision_that_the_package_lacks_is_refused(package: ModelPackage) -> None:
+    """Under auto too: no backend has weights that are not there."""
+    alone = replace(package, manifest=replace(package.manifest, weights=(package.weights(),)))
+    with pytest.raises(PackageError, match="no int8 weights; it has fp32"):
+        open_engine(alone, "onnxruntime", 1, "int8")
 
 
 def test_an_unknown_backend_lists_the_known(package: ModelPackage) -> None:

@@ -70,6 +70,8 @@ def test_a_package_is_found_by_name_and_by_path(package: Path) -> None:
         (lambda m: m.update(prompt_threshold=0.01), "prompt_threshold is below threshold"),
         (lambda m: m.update(malignancy_is_probability="yes"), "malignancy_is_probability: "),
         (lambda m: m["score_calibration"].update(slope=-1.0), "score_calibration.slope: "),
+        (lambda m: m.update(guard={"file": "g.npz", "sha256": "0" * 64, "limit": 0.0}), "guard.limit: "),
+        (lambda m: m.update(guard={"file": "../g.npz", "sha256": "0" * 64, "limit": 1.0}), "plain file name"),
     ],
 )
 def test_each_fault_of_a_manifest_is_named(package: Path, change: Change, complaint: str) -> None:
@@ -95,6 +97,17 @@ def test_changed_weights_are_refused(package: Path) -> None:
     data[1000] ^= 1
     file.write_bytes(data)
     with pytest.raises(PackageError, match=r"SHA-256 [0-9a-f]{64}, the manifest says [0-9a-f]{64}"):
+        load_package(package)
+
+
+def test_a_changed_or_missing_guard_is_refused(package: Path) -> None:
+    """The input guard's file is verified like the weights."""
+    _edit(package, lambda m: m.update(guard={"file": "guard.npz", "sha256": "0" * 64, "limit": 1.0}))
+    (package / "guard.npz").unlink(missing_ok=True)
+    with pytest.raises(PackageError, match=r"input guard .*guard\.npz cannot be read"):
+        load_package(package)
+    (package / "guard.npz").write_bytes(b"something else")
+    with pytest.raises(PackageError, match=r"guard\.npz has SHA-256"):
         load_package(package)
 
 

@@ -1,0 +1,63 @@
+"""An implant in a breast: a large, bright, smooth ellipse, which no network trained without implants should judge."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.preprocess import Prepared
+
+LEVELS = (215, 235)  # grey values after normalisation: at the lower an implant merges with the gland that it touches
+WINDOW = 7  # input pixels, for the local mean and spread
+MOST_SPREAD = 8.0  # grey values: tissue on film has more over a large area
+CLOSING, OPENING = 9, 15  # input pixels: gaps that are filled, bridges that are cut
+LEAST_SHARE = 0.06  # of the breast: smaller is a mass or a vessel
+LEAST_ROUNDNESS = 0.9  # IoU with the ellipse of the same moments
+LEAST_FALL = 20.0  # grey values from inside to outside
+RING = (17, 31)  # input pixels across: where the outside is looked at
+REASON = "The breast holds a large, bright, smooth ellipse as an implant does: the model was not made for implants."
+
+
+def implant_refusal(prepared: Prepared) -> str:
+    """Why the image is refused, a sentence for the report; empty where there is no implant."""
+    plain = prepared.planes[..., 0].astype(np.float32)
+    mean = cv2.blur(plain, (WINDOW, WINDOW))
+    spread = np.sqrt(np.maximum(cv2.blur(plain * plain, (WINDOW, WINDOW)) - mean * mean, 0))
+    smooth = (spread < MOST_SPREAD) & prepared.inside
+    found = any(_is_implant(plain, (mean > level) & smooth, prepared.inside) for level in LEVELS)
+    return REASON if found else ""
+
+
+def _is_implant(plain: NDArray[np.float32], bright: NDArray[np.bool_], inside: NDArray[np.bool_]) -> bool:
+    body = _largest(bright)
+    if body.sum() < LEAST_SHARE * inside.sum():
+        return False
+    outer, inner = (cv2.dilate(body, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) for side in RING[::-1])
+    ring = (outer > inner) & inside
+    if not ring.any() or float(plain[body > 0].mean() - plain[ring].mean()) < LEAST_FALL:
+        return False
+    return _roundness(body > 0) >= LEAST_ROUNDNESS
+
+
+def _largest(bright: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The largest component without gaps and bridges, holes filled."""
+    closed = cv2.morphologyEx(bright.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((CLOSING, CLOSING), np.uint8))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (OPENING, OPENING))
+    contours, _ = cv2.findContours(
+        cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    body = np.zeros(bright.shape, np.uint8)
+    if contours:
+        cv2.drawContours(body, [max(contours, key=cv2.contourArea)], -1, (1,), cv2.FILLED)
+    return body
+
+
+def _roundness(body: NDArray[np.bool_]) -> float:
+    """IoU with the ellipse of the same centre and second moments; a filled ellipse reaches to twice their root."""
+    rows, columns = np.nonzero(body)
+    points = np.stack([columns, rows], axis=1).astype(np.float64)
+    centre = points.mean(axis=0)
+    inverse = np.linalg.inv(np.cov(points.T) + 1e-6 * np.eye(2))
+    row, column = np.mgrid[: body.shape[0], : body.shape[1]]
+    away = np.stack([column, row], axis=-1) - centre
+    ellipse = np.einsum("ijk,kl,ijl->ij", away, inverse, away) <= 4.0  # noqa: PLR2004 - two standard deviations, squared
+    return float((ellipse & body).sum() / (ellipse | body).sum())

@@ -59,12 +59,13 @@ def run(options: argparse.Namespace) -> None:
     outcomes = judge_cases(engine.with_threshold(0.0), measured, tell)
     threshold = float(np.float32(package.threshold))  # as the engine compares: scores are float32
     tell("intervals")
-    found = report(engine.description, threshold, cases, outcomes)
+    name = "/".join(options.annotations.resolve().parts[-2:])
+    found = {"annotations": name} | report(engine.description, package.manifest, threshold, cases, outcomes)
     options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     stem = options.json.with_suffix("")
     pictures = draw_all(outcomes.judged, threshold, stem)
     page = stem.with_name(f"{stem.name}.html")
-    write_page(found, options.annotations.name, pictures, page)
+    write_page(found, pictures, page)
     for key, title in FIGURES.items():
         sys.stdout.write(f"{title:55} {interval(found[key])}\n")
     for rate, value in found["froc"].items():

@@ -29,15 +29,15 @@ SUBGROUP_FIGURES = {
 }
 
 
-def write_page(report: Mapping[str, Any], table: str, pictures: Mapping[str, Path], page: Path) -> None:
-    """report: as report.report() gives it. table: the annotations' name. pictures: PNG files by title."""
+def write_page(report: Mapping[str, Any], pictures: Mapping[str, Path], page: Path) -> None:
+    """report: as report.report() gives it, with the annotations' name. pictures: PNG files by title."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["interval"] = interval
     images = {title: base64.b64encode(file.read_bytes()).decode() for title, file in pictures.items()}
     text = environment.get_template(TEMPLATE).render(
-        report=report, table=table, pictures=images, figures=FIGURES, subgroup_figures=SUBGROUP_FIGURES
+        report=report, pictures=images, figures=FIGURES, subgroup_figures=SUBGROUP_FIGURES
     )
     page.write_text(text, encoding="utf-8")
 

@@ -16,6 +16,7 @@ from engines.evaluation.figures import figures
 from engines.evaluation.judging import Outcomes
 from engines.evaluation.pool import pooled
 from engines.evaluation.subgroups import subgroups
+from engines.manifest import Manifest
 
 NOTES = (
     "Intervals: 95 % percentile bootstrap over patients, 1000 resamples, seed 0.",
@@ -43,12 +44,14 @@ NOTES = (
 )
 
 
-def report(engine: EngineDescription, threshold: float, cases: Sequence[Case], outcomes: Outcomes) -> dict[str, Any]:
+def report(
+    engine: EngineDescription, manifest: Manifest, threshold: float, cases: Sequence[Case], outcomes: Outcomes
+) -> dict[str, Any]:
     """cases: all of the table, also those left out."""
     judged = outcomes.judged
     pool = pooled(judged)
     return {
-        "package": asdict(engine),
+        "package": {**asdict(engine), "malignancy_is_probability": manifest.malignancy_is_probability},
         **figures(judged, threshold),
         "calibration": _calibration(*pool.found_lesions(threshold)),
         "calibration_of_findings": _calibration(*pool.findings(threshold)),

@@ -22,9 +22,14 @@ Findings of a calibrated score of {threshold:.3f} or more are reported: the poin
 false finding of each validation image best (Youden's J).
 
 The score says how sure the network is that a mass is there, calibrated on validation patients of a set in which every
-image has a mass: it is **no** probability for a screening population. The malignancy is calibrated on few lesions and
-says only which of two masses looks worse.
+image has a mass: it is **no** probability for a screening population. {malignancy}
 """
+
+PROBABILITY = """The malignancy is calibrated on
+validation patients; on the masses found in test patients its calibration error is no larger than chance gives, so it
+may be called the probability of cancer of a finding that is a mass, where as many masses are cancers as here."""
+RANKING = """The malignancy is calibrated on few
+lesions, or not shown to be calibrated on test patients: it says only which of two masses looks worse."""
 
 NETWORKS = {
     "one-stage": "EfficientNet-Lite0, a light feature pyramid, an anchor-free head at stride 8",
@@ -89,6 +94,7 @@ def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe
         network=NETWORKS[manifest.decode.network],
         megabytes=manifest.weights[0].size_bytes / 1e6,
         threshold=manifest.threshold,
+        malignancy=PROBABILITY if manifest.malignancy_is_probability else RANKING,
     )
     parts = (f"{part} {facts}" for part, facts in evaluation["split"].items())
     data = DATA.format(
@@ -153,6 +159,8 @@ ROWS = (
     ("FP per image at the threshold", ("false_positives_per_image",)),
     ("benign / malignant AUC, detected lesions", ("malignancy_auc_detected",)),
     ("benign / malignant AUC, all lesions", ("malignancy_auc_all",)),
+    ("Brier score of the malignancy, lesions found", ("brier",)),
+    ("calibration error (ECE) of the malignancy, lesions found", ("ece",)),
     ("mass / normal AUC by image", ("image_auc",)),
     ("images with a mass that have a finding", ("sensitivity",)),
     ("normal images without a finding", ("specificity",)),

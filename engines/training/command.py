@@ -12,7 +12,10 @@ import torch
 
 from engines.decode import NetworkKind
 from engines.errors import DataError
+from engines.evaluation.calibration import is_calibrated
 from engines.evaluation.figures import figures
+from engines.evaluation.pictures import draw_froc
+from engines.evaluation.pool import pooled
 from engines.package import ModelPackage
 from engines.preprocess import FILTERS, PreprocessSettings
 from engines.training.cache import CachedCases, cached
@@ -20,7 +23,7 @@ from engines.training.cases import Part, read_cases, split_by_patient
 from engines.training.evaluate import apply, chance, choose
 from engines.training.loop import candidates_of, judge_candidates
 from engines.training.masks import draw_masks
-from engines.training.pictures import draw_froc, draw_log
+from engines.training.pictures import draw_log
 from engines.training.publish import NAME, publish
 from engines.training.recipe import Recipe
 from engines.training.stages import Trained, train_stages
@@ -110,6 +113,8 @@ def finish(
         "outlines": choices.per_outline,
         "chance": chance(judged["test"], found["test"], parts["test"], options.seed),
     }
+    found_lesions = pooled(judged["test"]).found_lesions(choices.threshold)
+    evaluation["malignancy_is_probability"] = is_calibrated(*found_lesions)
     for name, items in judged.items():
         evaluation[name] = figures(items, choices.threshold)
     for kind in trained:

@@ -14,7 +14,7 @@ from engines.manifest import Calibration
 from engines.networks.one_stage import OneStageDetector
 from engines.preprocess import FILTERS, Filter
 from engines.training.cache import CachedCases
-from engines.training.calibrate import fit_calibration
+from engines.training.calibrate import TRUST, fit_calibration
 from engines.training.loop import Network, judge_candidates, outputs_of, reading
 from engines.training.masks import box_overlap
 
@@ -77,7 +77,8 @@ def _calibrations(judged: Sequence[Judged]) -> tuple[float, Calibration, Calibra
     threshold = operating_point(judged)
     scores = np.concatenate([item.scores for item in judged]).astype(np.float64)
     truths = np.concatenate([item.lesion >= 0 for item in judged]).astype(np.int64)
-    return threshold, fit_calibration(scores, truths), fit_calibration(*pooled(judged).found_lesions(threshold))
+    malignancy = fit_calibration(*pooled(judged).found_lesions(threshold), TRUST)
+    return threshold, fit_calibration(scores, truths), malignancy
 
 
 def _readings(network: Network) -> list[DecodeSettings]:

@@ -1,4 +1,4 @@
-"""Curves as PNG files: the training log and the free-response curve."""
+"""Curves as PNG files: the training log."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,11 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.evaluation.froc import FALSE_POSITIVE_RATES, sensitivity_at
-from engines.evaluation.pool import Judged
+from engines.evaluation.froc import FALSE_POSITIVE_RATES
 
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
-
-FINE_RATES = np.geomspace(0.1, 8.0, 40)
 
 
 def draw_log(log: Path, picture: Path) -> None:
@@ -42,15 +39,3 @@ def _column(rows: Sequence[Mapping[str, str]], name: str) -> tuple[NDArray[np.fl
     known = [(float(row["iteration"]), float(row[name])) for row in rows if row[name]]
     table = np.array(known).reshape(-1, 2)
     return table[:, 0], table[:, 1]
-
-
-def draw_froc(sets: Mapping[str, Sequence[Judged]], picture: Path) -> None:
-    """Free-response curves, one per set."""
-    figure, axes = plt.subplots(figsize=(6, 4.5), layout="constrained")
-    for name, judged in sets.items():
-        axes.plot(FINE_RATES, [sensitivity_at(judged, float(rate)) for rate in FINE_RATES], label=name)
-    axes.set(xscale="log", xlabel="false positives per image", ylabel="lesion sensitivity", ylim=(0, 1))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(picture, dpi=120)
-    plt.close(figure)

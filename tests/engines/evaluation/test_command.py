@@ -125,6 +125,9 @@ def test_the_figures_of_a_known_engine(data: Path) -> None:
     assert {name: group["images"] for name, group in found["subgroups"]["density"].items()} == {"D": 2, "F": 2, "G": 1}
     assert found["calibration_of_findings"]["count"] == 2
     assert found["package"]["version"] == "1.2.3"
+    assert found["annotations"] == f"{data.name}/annotations.csv"
+    shipped = load_package(find_package("mammo-mass")).manifest
+    assert found["package"]["malignancy_is_probability"] is shipped.malignancy_is_probability
 
 
 def test_a_report_without_other_files_and_plots_lie_beside_the_figures(data: Path) -> None:

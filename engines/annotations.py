@@ -64,16 +64,16 @@ def read_annotations(table: Path, images: Path) -> list[Case]:
     by_image: dict[str, list[Row]] = {}
     for row in rows:
         by_image.setdefault(row[key], []).append(row)
-    median = _median_aspect(rows)
     where = {name: _locate(name, images, table) for name in sorted(by_image)}
     absent = [name for name, path in where.items() if path is None]
     if absent:
         tried = ", ".join(str(path) for path in _places(absent[0], images, table))
         raise DataError(f"{len(absent)} of {len(where)} images of {table} are missing: {absent[0]} is none of {tried}")
     try:
+        median = _median_aspect(rows)
         return [_case(path, by_image[name], median) for name, path in where.items() if path is not None]
-    except ValueError as error:
-        raise DataError(f"{table} has a number that is none: {error}") from error
+    except (ValueError, ZeroDivisionError) as error:
+        raise DataError(f"{table} has a number that cannot be: {error}") from error
 
 
 def _rows(table: Path) -> list[Row]:

@@ -49,7 +49,7 @@ def draw_froc(sets: Mapping[str, Sequence[Judged]], picture: Path, threshold: fl
         axes.plot(FINE_RATES, [pool.sensitivity_at(float(rate)) for rate in FINE_RATES], label=name)
         if threshold is not None:
             axes.plot(pool.false_positives(threshold), pool.sensitivity(threshold), "o", label="operating point")
-    axes.set(xscale="log", xlabel="false positives per image", ylabel="lesion sensitivity", ylim=(0, 1))
+    axes.set(xscale="log", xlabel="false positives per image", ylabel="lesion sensitivity", ylim=(0, 1.02))
     _finish(figure, axes, picture)
 
 

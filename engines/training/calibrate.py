@@ -1,4 +1,8 @@
-"""Raw scores to probabilities: two numbers, fitted on validation patients."""
+"""Raw scores to probabilities: two numbers, fitted on validation patients.
+
+Isotonic regression was tried on the malignancy of a hundred lesions: its Brier score on other patients was larger in
+both directions (0.149 against 0.143, 0.195 against 0.184), so the simpler curve stays.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

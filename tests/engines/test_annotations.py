@@ -96,6 +96,8 @@ def test_images_are_found_from_the_folder_or_its_parent(tmp_path: Path, place: s
         (BOXES, "has no rows"),
         (BOXES + "b.png,P1,L,CC,1,1,9,9,BENIGN,,\n", r"1 of 1 images of .* are missing: b\.png is none of .*b\.png"),
         (BOXES + "a.png,P1,L,CC,one,1,9,9,BENIGN,,\n", "could not convert string to float: 'one'"),
+        (BOXES + "a.png,P1,L,CC,1,1,9,9,BENIGN,wide,high\n", "could not convert string to float: 'wide'"),
+        (BOXES + "a.png,P1,L,CC,1,1,9,9,BENIGN,600,0\n", "a number that cannot be"),
         (BOXES + "a.png,,L,CC,1,1,9,9,BENIGN,,\n", "names no patient in line 2"),
         ("image,x_px,y_px,radius_px,severity\na.png,1,1,1,B\n", "lacks the columns patient; it has image"),
         (
@@ -105,7 +107,19 @@ def test_images_are_found_from_the_folder_or_its_parent(tmp_path: Path, place: s
         ("image,patient,x_px,y_px,severity\na.png,P,1,1,B\n", r"lacks the columns w_px and h_px \(or radius_px\)"),
         ("image,patient\n\x00\xff,1\n", "cannot be read|lacks"),
     ],
-    ids=["empty", "header", "no image", "no number", "no patient", "columns", "no path", "no extent", "binary"],
+    ids=[
+        "empty",
+        "header",
+        "no image",
+        "no number",
+        "no width",
+        "no height",
+        "no patient",
+        "columns",
+        "no path",
+        "no extent",
+        "binary",
+    ],
 )
 def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, complaint: str) -> None:
     """Each fault of a table is an error that names the table and what is missing."""

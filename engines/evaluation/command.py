@@ -15,7 +15,7 @@ from engines.evaluation.judging import judge_cases
 from engines.evaluation.page import FIGURES, interval, write_page
 from engines.evaluation.pictures import draw_all
 from engines.evaluation.report import report
-from engines.factory import AUTO, OPENERS, open_engine
+from engines.factory import AUTO, OPENERS, PRECISION, open_engine
 from engines.package import find_package, load_package
 
 
@@ -27,6 +27,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--annotations", type=Path, required=True, help="CSV, one row per lesion or normal image")
     parser.add_argument("--json", type=Path, required=True, help="the figures; plots and an HTML report go beside it")
     parser.add_argument("--backend", choices=(AUTO, *OPENERS), default=AUTO)
+    parser.add_argument("--precision", default=PRECISION, help="of the weights to run, as bf16 or int8")
     parser.add_argument("--threads", type=int, default=0, help="of the backend; 0 lets it choose")
     return parser.parse_args(given)
 
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     cases = read_annotations(options.annotations, options.images)
     measured = [case for case in cases if case.kind != "other"]
     _make_room(options.json)
-    engine = open_engine(package, options.backend, options.threads)
+    engine = open_engine(package, options.backend, options.threads, options.precision)
     tell(f"{package.name} {package.version} on {len(measured)} images; {engine.description.backend}")
     outcomes = judge_cases(engine.with_threshold(0.0), measured, tell)
     threshold = float(np.float32(package.threshold))  # as the engine compares: scores are float32

@@ -15,6 +15,7 @@ import pytest
 
 from engines.base import Analysed, Detection, EngineDescription, ImageOutcome, InputImage, Refused
 from engines.evaluation import command
+from engines.factory import open_engine
 from engines.images import READERS
 from engines.package import find_package, load_package
 from tests.engines.test_detector import KNOWN
@@ -197,6 +198,15 @@ def test_what_cannot_be_measured_ends_with_a_message(
     assert said.startswith("error: ")
     assert not list(data.glob("out/*"))
     assert re.search(complaint, said)
+
+
+def test_a_precision_that_the_package_lacks_is_named(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Another precision than the package's is no silent fp32."""
+    monkeypatch.setattr(command, "open_engine", open_engine)
+    assert _run(data, precision="fp8", backend="onnxruntime") == 1
+    assert "no fp8 weights" in capsys.readouterr().err
 
 
 def test_images_of_which_none_can_be_read_end_with_a_message(data: Path, capsys: pytest.CaptureFixture) -> None:

@@ -22,13 +22,14 @@ LogLine = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where the node of a test sends its results."""
+    """Where the node of a test sends its results. options: further settings of the destination."""
 
     ae_title: str
     port: int
     name: str = "pacs"
     objects: tuple[str, ...] = ("sr", "seg")
     commitment: str = "off"
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class NodeConfig:
             "port": self.destination.port,
             "objects": list(self.destination.objects),
             "commitment": self.destination.commitment,
+            **self.destination.options,
         }
         blocks = [_block(f"[{name}]", values) for name, values in sections.items()]
         blocks += [_block("[[models]]", model), _block("[[destinations]]", destination)]

@@ -15,6 +15,7 @@ from pydicom import Dataset, dcmread
 
 from tests.support.waiting import answers, free_port, wait_until
 
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")  # Debian's package orthanc-dicomweb
 SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 ROUTE_MAMMOGRAMS = """
 function OnStoredInstance(instanceId, tags, metadata, origin)
@@ -67,6 +68,10 @@ class Orthanc:
             every_s=0.1,
         )
 
+    def store(self, path: Path) -> None:
+        """Put a file into it by HTTP."""
+        self._request("POST", "/instances", path.read_bytes())
+
     def total_instances(self) -> int:
         """How many instances are stored in all."""
         return int(self._get_json("/statistics")["CountInstances"])
@@ -82,7 +87,7 @@ class Orthanc:
     def _get_json(self, path: str):  # noqa: ANN202  JSON of a foreign peer
         return json.loads(self._request("GET", path))
 
-    def _request(self, method: str, path: str, body: str | None = None) -> bytes:
+    def _request(self, method: str, path: str, body: str | bytes | None = None) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=30)
         try:
             connection.request(method, path, body)
@@ -97,7 +102,12 @@ class Orthanc:
 
 @contextmanager
 def running_orthanc(
-    folder: Path, *, node_port: int | None = None, lua: Sequence[str] = (), ae_title: str = "ORTHANC"
+    folder: Path,
+    *,
+    node_port: int | None = None,
+    lua: Sequence[str] = (),
+    ae_title: str = "ORTHANC",
+    plugins: Sequence[Path] = (),
 ) -> Iterator[Orthanc]:
     """Start Orthanc in a folder. node_port: of the modality `node` that Lua scripts can send to."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +121,7 @@ def running_orthanc(
         "Name": "end-to-end",
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "index"),
-        "Plugins": [],
+        "Plugins": [str(plugin) for plugin in plugins],
         "LuaScripts": scripts,
         "DicomAet": ae_title,
         "DicomPort": orthanc.dicom_port,

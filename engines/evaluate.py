@@ -8,7 +8,8 @@ def main() -> int:
     try:
         from engines.evaluation.command import main as command  # noqa: PLC0415 - the message below instead of a trace
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"error: {error.name} is not installed: pip install 'dicomnode[evaluate]'\n")
+        library = (error.name or "a library").partition(".")[0]
+        sys.stderr.write(f"error: {library} is not installed: pip install 'dicomnode[evaluate]'\n")
         return 1
     return command()
 

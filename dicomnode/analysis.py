@@ -15,6 +15,7 @@ from dicomnode.findings import (
     AnalysedVolume,
     CodedLabel,
     NotAnalysed,
+    Remark,
     RunIdentity,
     ScoreMeaning,
     StudyAnalysis,
@@ -22,6 +23,7 @@ from dicomnode.findings import (
 from dicomnode.images import SourceImage, load_image, read_header
 from dicomnode.logs import Stopwatch, get_logger
 from dicomnode.reader import to_input
+from dicomnode.remarks import remarks_on
 from dicomnode.selection import SelectionPolicy, select
 from dicomnode.series import analyse_series
 from engines.base import Analysed, Engine
@@ -34,13 +36,17 @@ NOTHING_TO_ANALYSE = "No image of this study could be analysed."
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model package ready to run, and the images that it takes. digest: of its manifest, threshold and all."""
+    """A model package ready to run, and the images that it takes. digest: of its manifest, threshold and all.
+
+    views: that the package was made for, as ("CC", "MLO"); empty where it does not say.
+    """
 
     engine: Engine | VolumeEngine
     digest: str
     labels: tuple[CodedLabel, ...]
     policy: SelectionPolicy
     scores: ScoreMeaning = field(default_factory=ScoreMeaning)
+    views: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ def analyse_study(
     else:
         sources, left_out = _load([paths[str(header.SOPInstanceUID)] for header in chosen], chosen)
         watch = Stopwatch()
-        analysed, refused = _analyse_images(sources, model.engine)
+        analysed, refused = _analyse_images(sources, model.engine, model.views)
         left_out += refused
     study = StudyAnalysis(
         run=RunIdentity(run_key(study_instance_uid, files, model), created_at),
@@ -106,16 +112,26 @@ def analyse_study(
     return study
 
 
-def _analyse_images(sources: Sequence[SourceImage], engine: Engine) -> tuple[list[AnalysedImage], list[NotAnalysed]]:
+def _analyse_images(
+    sources: Sequence[SourceImage], engine: Engine, views: tuple[str, ...]
+) -> tuple[list[AnalysedImage], list[NotAnalysed]]:
     outcomes = engine.analyse([to_input(source) for source in sources])
     analysed: list[AnalysedImage] = []
     refused: list[NotAnalysed] = []
     for source, outcome in zip(sources, outcomes, strict=True):
         if isinstance(outcome, Analysed):
-            analysed.append(AnalysedImage(source, outcome.detections))
+            analysed.append(AnalysedImage(source, outcome.detections, _remarks(source, outcome, views)))
         else:
             refused.append(NotAnalysed(source.header, outcome.reason, excluded_by_rule=False))
     return analysed, refused
+
+
+def _remarks(source: SourceImage, outcome: Analysed, views: tuple[str, ...]) -> tuple[Remark, ...]:
+    found = remarks_on(source.header, outcome.chest_wall, views)
+    for item in found:
+        uid = str(source.header.SOPInstanceUID)
+        log.warning("remark", sop_instance_uid=uid, rule=item.rule, reason=item.sentence)
+    return found
 
 
 def failed_study(

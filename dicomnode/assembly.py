@@ -95,11 +95,13 @@ def open_model(settings: ModelSettings) -> Model:
     """A model package on its backend. Raises EngineError: a package or backend that cannot run is no surprise later."""
     package = load_any_package(find_package(settings.package))
     scores = ScoreMeaning()
+    views: tuple[str, ...] = ()
     engine: Engine | VolumeEngine
     if isinstance(package, RegionPackage):
         engine = open_region_engine(package, settings.backend)
     else:
         engine = open_engine(package, settings.backend, settings.threads, settings.precision)
+        views = package.views
         scores = ScoreMeaning(
             probability_of_cancer=package.manifest.malignancy_is_probability,
             prompt_at=package.manifest.prompt_threshold or 0.0,
@@ -112,6 +114,7 @@ def open_model(settings: ModelSettings) -> Model:
         ),
         policy=policy_of(settings),
         scores=scores,
+        views=views,
     )
 
 

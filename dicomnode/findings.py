@@ -61,11 +61,20 @@ class ScoreMeaning:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What a reader must know of an analysed image. rule: its name, for the log; sentence: for the report."""
+
+    rule: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnalysedImage:
     """An image that the engine looked at. detections: in source pixels, best first; empty means none found."""
 
     source: SourceImage
     detections: tuple[Detection, ...]
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

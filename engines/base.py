@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Laterality = Literal["L", "R"]
+Side = Literal["left", "right"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,13 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
-    """An image was analysed. detections: those at or above the operating point, best first; may be empty."""
+    """An image was analysed. detections: those at or above the operating point, best first; may be empty.
+
+    chest_wall: the side of the pixels that the breast lies against, None where nobody looked or it is not clear.
+    """
 
     detections: tuple[Detection, ...]
+    chest_wall: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,19 @@
 """The breast in a mammogram: without film labels, tape, bright frames and white borders."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from engines.base import Side
 
 FRAME_LEVEL = 243  # of 255: film borders and labels are saturated, tissue hardly ever is over a long straight edge
 FRAME_REACH = 0.16  # a border strip is at most this part of the image's width
 LEAST_AREA = 0.03  # of the image: less is a label or noise
 MOST_AREA = 0.985  # of the image: more is a picture without background, not a mammogram
 LEAST_CONTRAST = 12  # grey levels between background and tissue
+CLEAR_DIFFERENCE = 0.3  # between how full of breast the two edges are; real mammograms show 0.7 and more
 OPENING = 0.02  # of the long side: thinner bridges to labels and tape are cut
 SKIN = 7  # pixels, a square: the skin line lies a little outside of the level that parts tissue from background
 
@@ -22,14 +24,18 @@ class NoBreastError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BreastRegion:
-    """Where the breast is. mask: bool (rows, columns); chest_wall: the side that it lies against."""
+    """Where the breast is. mask: bool (rows, columns).
+
+    chest_wall: the side that it lies against; clear: whether that side is much fuller of breast than the other.
+    """
 
     mask: NDArray[np.bool_]
     row0: int
     row1: int
     column0: int
     column1: int
-    chest_wall: Literal["left", "right"]
+    chest_wall: Side
+    clear: bool
 
 
 def find_breast(grey: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> BreastRegion:
@@ -49,10 +55,10 @@ def find_breast(grey: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None)
     if area > MOST_AREA and valid is None:
         raise NoBreastError("No breast was found: the image has no background around a breast.")
     rows_used, columns_used = _extent(mask)
-    chest_wall = _chest_wall(mask[rows_used, columns_used])
+    chest_wall, clear = _chest_wall(mask[rows_used, columns_used])
     mask = np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((SKIN, SKIN), np.uint8)), np.bool_)
     rows_used, columns_used = _extent(mask)
-    return BreastRegion(mask, rows_used.start, rows_used.stop, columns_used.start, columns_used.stop, chest_wall)
+    return BreastRegion(mask, rows_used.start, rows_used.stop, columns_used.start, columns_used.stop, chest_wall, clear)
 
 
 def _extent(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -108,7 +114,8 @@ def _body(tissue: NDArray[np.bool_], opening: int) -> NDArray[np.bool_]:
     return cv2.dilate(filled, np.ones((3, 3), np.uint8)).astype(bool)
 
 
-def _chest_wall(mask: NDArray[np.bool_]) -> Literal["left", "right"]:
-    """The side of the breast's bounding box that the breast fills more."""
+def _chest_wall(mask: NDArray[np.bool_]) -> tuple[Side, bool]:
+    """The side of the breast's bounding box that the breast fills more, and whether it clearly does."""
     edge = max(1, mask.shape[1] // 20)
-    return "left" if mask[:, :edge].mean() >= mask[:, -edge:].mean() else "right"
+    left, right = float(mask[:, :edge].mean()), float(mask[:, -edge:].mean())
+    return "left" if left >= right else "right", abs(left - right) >= CLEAR_DIFFERENCE

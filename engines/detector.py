@@ -63,7 +63,7 @@ class Detector:
             corners = (x0, y0, x1, y1)
             mask = self._learned(found, int(index), prepared.way_back) or outline(image.pixels, corners)
             detections.append(Detection(label, corners, float(scores[index]), float(malignancy[index]), mask))
-        return Analysed(tuple(detections))
+        return Analysed(tuple(detections), prepared.chest_wall)
 
     def _foreign(self, outputs: Mapping[str, NDArray[np.float32]]) -> str:
         """Why the guard refuses the image, empty where it does not."""

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.base import InputImage
+from engines.base import InputImage, Side
 from engines.breast import BreastRegion, NoBreastError, find_breast
 from engines.geometry import WayBack
 
@@ -43,12 +43,14 @@ class PreprocessSettings:
 class Prepared:
     """A network input. planes: uint8 (rows, columns, 3): plain, CLAHE, local contrast; inside: bool, on the breast.
 
-    way_back: from input pixels to source pixels.
+    way_back: from input pixels to source pixels. chest_wall: the side of the source's pixels that the breast lies
+    against, None where that is not clear.
     """
 
     planes: NDArray[np.uint8]
     inside: NDArray[np.bool_]
     way_back: WayBack
+    chest_wall: Side | None
 
 
 def prepare(image: InputImage, settings: PreprocessSettings) -> Prepared:
@@ -68,7 +70,8 @@ def prepare(image: InputImage, settings: PreprocessSettings) -> Prepared:
     small = np.ascontiguousarray(mask, np.uint8)
     inside[:height, :width] = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
     way_back = _way_back(region, (height, width), image.pixels.shape, working.shape)
-    return Prepared(_planes(_filtered(plain, settings.filter), inside), inside.astype(bool), way_back)
+    planes = _planes(_filtered(plain, settings.filter), inside)
+    return Prepared(planes, inside.astype(bool), way_back, region.chest_wall if region.clear else None)
 
 
 def locate(image: InputImage, settings: PreprocessSettings) -> tuple[NDArray[np.float32], BreastRegion]:
@@ -115,6 +118,7 @@ def _with_margin(region: BreastRegion, shape: tuple[int, ...]) -> BreastRegion:
         max(0, region.column0 - MARGIN),
         min(shape[1], region.column1 + MARGIN),
         region.chest_wall,
+        region.clear,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from dicomnode.findings import NotAnalysed, StudyAnalysis
+from dicomnode.findings import AnalysedImage, NotAnalysed, Remark, StudyAnalysis
 from dicomnode.images.attributes import text
 from dicomnode.images.mammography import read_laterality, read_view
 from dicomnode.results import codes
@@ -42,7 +42,8 @@ def verdict(study: StudyAnalysis) -> Verdict:
     sentence = _findings_sentence(study, findings)
     if not seen.complete:
         sentence += " The result is incomplete." if findings else " The result is incomplete and not a negative one."
-    remarks = (*left_out, *_on_views(seen), *_caveats(study), NOT_FOR_CLINICAL_USE)
+    notes = tuple(_remark(image, words) for image in study.analysed for words in image.remarks)
+    remarks = (*notes, *left_out, *_on_views(seen), *_caveats(study), NOT_FOR_CLINICAL_USE)
     return Verdict(_code(findings, seen.complete), sentence, remarks)
 
 
@@ -102,6 +103,10 @@ def _regions_sentence(study: StudyAnalysis, regions: int) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _remark(image: AnalysedImage, remark: Remark) -> str:
+    return f"Note on {image_name(image.source.header)}: {remark.sentence}"
 
 
 def _left_out(items: Sequence[NotAnalysed]) -> tuple[str, ...]:

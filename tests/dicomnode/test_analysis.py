@@ -10,7 +10,9 @@ from dicomnode import logs
 from dicomnode.analysis import StudyFile, analyse_study
 from dicomnode.assembly import policy_of
 from dicomnode.config import ModelSettings
+from dicomnode.results.wording import verdict
 from dicomnode.selection import SelectionPolicy
+from engines.base import Analysed
 from tests.support.engine import FakeEngine, model
 from tests.support.studies import mammogram
 
@@ -41,3 +43,18 @@ def test_every_policy_is_reachable_from_the_configuration(name: str) -> None:
     turned = not getattr(default, name)
     assert getattr(policy_of(default.model_copy(update={name: turned})), name) is turned
     assert set(POLICIES) == {field for field in SelectionPolicy.__dataclass_fields__ if field.startswith("accept_")}
+
+
+def test_what_is_odd_is_analysed_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A breast at the right edge of the pixels with a header that says left: in the log by rule, in the report."""
+    image = mammogram("1.2.3", "1.2.3.1", "L", "CC")
+    image.save_as(tmp_path / "image.dcm", enforce_file_format=True)
+    logs.configure("json", "INFO")
+    file = StudyFile(tmp_path / "image.dcm", image.SOPInstanceUID, "0" * 64)
+    study = analyse_study("1.2.3", [file], model(FakeEngine(Analysed((), "right"))), CREATED_AT)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (said,) = [line for line in lines if line["event"] == "remark"]
+    assert (said["rule"], said["level"]) == ("mirrored_pixels", "warning")
+    (note,) = [remark for remark in verdict(study).remarks if remark.startswith("Note on left CC: ")]
+    assert note.removeprefix("Note on left CC: ") == said["reason"]
+    assert "Synthetic" not in json.dumps(lines)

@@ -1,6 +1,7 @@
 """From a disc in a file to its box in the report and its pixels in the segmentation, the whole way.
 
-What is made for the model on the way, resampling, cropping, mirroring and padding, is undone to half a source pixel.
+What is made for the model on the way, resampling, cropping, mirroring and padding, is undone to half a source pixel,
+and pixels that contradict their Patient Orientation are noticed.
 """
 
 from dataclasses import dataclass
@@ -69,6 +70,12 @@ class Exposure:
         width, height = self.columns - left - right, self.rows - top
         x = left + self.across * width if self.wall == "left" else self.columns - right - self.across * width
         return x, top + self.along * height, self.radius * height
+
+    @property
+    def contradicts_itself(self) -> bool:
+        """Whether the breast lies where Patient Orientation does not put it."""
+        header_says = "left" if (self.laterality == "L") is not self.orientation_mirrored else "right"
+        return header_says != self.wall
 
     def pixels(self) -> NDArray[np.uint16]:
         """Stored values uint16 (rows, columns), 12 bits."""
@@ -157,6 +164,7 @@ def test_a_disc_comes_back_to_half_a_source_pixel(exposure: Exposure, tmp_path_f
     path = write(tmp_path_factory.getbasetemp() / "disc.dcm", exposure.dataset())
     study = analysed(path)
     assert [item.reason for item in study.not_analysed] == []
+    assert ("mirrored_pixels" in [item.rule for item in study.analysed[0].remarks]) is exposure.contradicts_itself
     report, segmentation = returned(study)
     (region,) = regions(report)
     x, y, radius = exposure.disc

@@ -14,7 +14,7 @@ def test_the_breast_is_found_without_labels_and_borders(side: str, film: bool) -
     truth = breast_area(side=side)
     dice = 2 * (region.mask & truth).sum() / (region.mask.sum() + truth.sum())
     assert dice > 0.97
-    assert region.chest_wall == side
+    assert (region.chest_wall, region.clear) == (side, True)
     label = (slice(40, 80), slice(440, 495) if side == "left" else slice(45, 100))
     assert not region.mask[label].any()
 
@@ -46,3 +46,11 @@ def test_a_page_of_text_is_refused() -> None:
         page[row : row + 5, 40:560:3] = 230
     with pytest.raises(NoBreastError):
         find_breast(page)
+
+
+def test_a_breast_in_the_middle_has_no_clear_side() -> None:
+    """Which side the network sees first is then a convention, and nobody is told that it is the chest wall."""
+    row, column = np.mgrid[:600, :500]
+    disc = np.hypot(row - 300, column - 250) < 150
+    region = find_breast(np.where(disc, 180, 5).astype(np.uint8))
+    assert not region.clear

@@ -87,7 +87,7 @@ def test_a_finding_at_the_edge_stays_in_the_image(package: ModelPackage) -> None
 def test_the_threshold_decides(package: ModelPackage) -> None:
     """Below the operating point there is no finding, and the image still counts as analysed."""
     strict = replace(package, manifest=replace(package.manifest, threshold=1.0))
-    assert _scripted(strict, 40, 10).analyse([phantom()]) == [Analysed(())]
+    assert _scripted(strict, 40, 10).analyse([phantom()]) == [Analysed((), "left")]
 
 
 def test_another_operating_point_is_another_engine(package: ModelPackage) -> None:

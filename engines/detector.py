@@ -47,7 +47,7 @@ class Detector:
         except NoBreastError as error:
             return Refused(str(error))
         outputs = self.backend.run(to_batch(prepared.planes[None]))
-        refusal = implant_refusal(prepared) or self._foreign(outputs)
+        refusal = implant_refusal(prepared.planes, prepared.inside) or self._foreign(outputs)
         if refusal:
             return Refused(refusal)
         found = decode(outputs, 0, self.package.decode)

@@ -4,8 +4,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.preprocess import Prepared
-
 LEVELS = (215, 235)  # grey values after normalisation: at the lower an implant merges with the gland that it touches
 WINDOW = 7  # input pixels, for the local mean and spread
 MOST_SPREAD = 8.0  # grey values: tissue on film has more over a large area
@@ -17,13 +15,16 @@ RING = (17, 31)  # input pixels across: where the outside is looked at
 REASON = "The breast holds a large, bright, smooth ellipse as an implant does: the model was not made for implants."
 
 
-def implant_refusal(prepared: Prepared) -> str:
-    """Why the image is refused, a sentence for the report; empty where there is no implant."""
-    plain = prepared.planes[..., 0].astype(np.float32)
+def implant_refusal(planes: NDArray[np.uint8], inside: NDArray[np.bool_]) -> str:
+    """Why the image is refused, a sentence for the report; empty where there is no implant.
+
+    planes: uint8 (rows, columns, 3), the network's input. inside: bool (rows, columns), on the breast.
+    """
+    plain = planes[..., 0].astype(np.float32)
     mean = cv2.blur(plain, (WINDOW, WINDOW))
     spread = np.sqrt(np.maximum(cv2.blur(plain * plain, (WINDOW, WINDOW)) - mean * mean, 0))
-    smooth = (spread < MOST_SPREAD) & prepared.inside
-    found = any(_is_implant(plain, (mean > level) & smooth, prepared.inside) for level in LEVELS)
+    smooth = (spread < MOST_SPREAD) & inside
+    found = any(_is_implant(plain, (mean > level) & smooth, inside) for level in LEVELS)
     return REASON if found else ""
 
 

@@ -25,7 +25,8 @@ class RawOutputs(NamedTuple):
     heat: (N, 1, rows, columns) logit that a mass is centred here.
     sides: (N, 4, rows, columns) log of the distance in strides from the cell's centre to left, top, right, bottom.
     malignancy: (N, 1, rows, columns) logit that the mass here is malignant.
-    embedding: (N, 320) mean of the map at stride 32: what kind of image this is.
+    embedding: (N, 112) mean of the map at stride 16: what kind of image this is, for the input guard. At stride 32 the
+    features know masses, and tell a CT slice from a mammogram less well.
     """
 
     heat: Tensor
@@ -35,11 +36,11 @@ class RawOutputs(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """What the heads look at. fine: (N, 24, r, c) at stride 4; merged: (N, channels, r, c) at 8; coarse: 320 at 32."""
+    """What the heads look at. fine: (N, 24, r, c) at stride 4; merged: (N, channels, r, c) at 8; middle: 112 at 16."""
 
     fine: Tensor
     merged: Tensor
-    coarse: Tensor
+    middle: Tensor
 
 
 def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -96,13 +97,13 @@ class OneStageDetector(nn.Module):
     def maps(self, x: Tensor) -> Maps:
         """Features for this head and for a second stage."""
         features = self.backbone.features(x, FROZEN_BLOCKS)
-        return Maps(features[0], self.pyramid(features[1:]), features[-1])
+        return Maps(features[0], self.pyramid(features[1:]), features[2])
 
     def head(self, maps: Maps) -> RawOutputs:
         """Raw maps; decoding is NumPy code outside of the graph."""
         where = self.where(maps.merged)
         looks = self.malignancy(self.what(maps.merged))
-        return RawOutputs(self.heat(where), self.sides(where), looks, maps.coarse.mean(dim=(2, 3)))
+        return RawOutputs(self.heat(where), self.sides(where), looks, maps.middle.mean(dim=(2, 3)))
 
     def forward(self, x: Tensor) -> RawOutputs:
         """Maps and head in one."""

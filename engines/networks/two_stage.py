@@ -44,7 +44,7 @@ class TwoStageOutputs(NamedTuple):
     """The network's outputs, all of fixed size: K proposals per image, the likeliest first.
 
     proposal_score, proposal_malignancy: (N, K) logits of stage 1. region_score, region_malignancy: (N, K) of stage 2.
-    boxes, frames: as of Regions. masks: (N, K, 28, 28) logits over the frames. embedding: (N, 320) as of RawOutputs.
+    boxes, frames: as of Regions. masks: (N, K, 28, 28) logits over the frames. embedding: (N, 112) as of RawOutputs.
     """
 
     proposal_score: Tensor

@@ -61,7 +61,7 @@ def draw(data: CachedCases, rng: np.random.Generator, settings: AugmentSettings)
     size = (settings.crop_columns, settings.crop_rows)
     crop = np.asarray(cv2.warpAffine(planes, affine, size, flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)), np.uint8)
     moved = move_boxes(boxes, affine)
-    crop = _grey_values(crop, rng)
+    crop = grey_values(crop, rng)
     if rng.random() < settings.cutout_share:
         _cut_out(crop, moved, rng)
     outlined = np.zeros(planes.shape[:2], np.uint8)
@@ -104,7 +104,7 @@ def move_boxes(boxes: Float, affine: NDArray[np.float64]) -> Float:
     return np.concatenate([centres - reach, centres + reach], axis=1).astype(np.float32)
 
 
-def _grey_values(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def grey_values(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Another film, scanner and exposure: grey curves, lost resolution, grain; black outside of the breast stays."""
     outside = crop.max(axis=2) == 0
     tables = _grey_curves(rng)

@@ -10,6 +10,7 @@ from typing import Any
 from engines.manifest import MANIFEST_FORMAT, Label, Manifest, Weights
 from engines.package import MANIFEST_NAME, ModelPackage, load_package
 from engines.preprocess import PreprocessSettings
+from engines.training.amend import EVALUATION_NAME
 from engines.training.card import model_card
 from engines.training.evaluate import Choices
 from engines.training.export import export_onnx
@@ -18,7 +19,6 @@ from engines.training.recipe import Recipe
 
 NAME = "mammo-mass"
 CARD_NAME = "MODEL_CARD.md"
-EVALUATION_NAME = "evaluation.json"
 MASS = Label(name="mass", value="4147007", scheme="SCT", meaning="Mass")
 DESCRIPTION = "Finds masses on mammograms and says how malignant each looks. Research software, not for clinical use."
 INTENDED_USE = "Research on screening mammograms (CC, MLO). Not for clinical use, not for diagnosis."

@@ -45,7 +45,8 @@ def _reduced(path: Path) -> InputImage:
 
 
 def _refusal(image: InputImage) -> str:
-    return implant_refusal(prepare(image, PreprocessSettings()))
+    prepared = prepare(image, PreprocessSettings())
+    return implant_refusal(prepared.planes, prepared.inside)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -29,7 +29,7 @@ def _raw() -> RawOutputs:
     heat[0, 0, 4, 3], heat[0, 0, 10, 8], heat[0, 0, 10, 9] = 3.0, 2.0, 1.0
     sides = torch.zeros(1, 4, 16, 12)
     sides[0, :, 4, 3] = torch.log(torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    return RawOutputs(heat, sides, torch.full_like(heat, -1.0), torch.zeros(1, 320))
+    return RawOutputs(heat, sides, torch.full_like(heat, -1.0), torch.zeros(1, 112))
 
 
 def test_proposals_are_the_peaks_best_first() -> None:

@@ -41,7 +41,7 @@ def _outputs(sample: Sample) -> RawOutputs:
     heat = torch.from_numpy(np.where(sample.heat >= 1, 8.0, -8.0).astype(np.float32))[None]
     sides = torch.from_numpy(np.log(sample.sides))[None]
     looks = torch.from_numpy((sample.malignant * 16 - 8).astype(np.float32))[None]
-    return RawOutputs(heat, sides, looks, torch.zeros(1, 320))
+    return RawOutputs(heat, sides, looks, torch.zeros(1, 112))
 
 
 def _targets(sample: Sample) -> Targets:

@@ -1,0 +1,49 @@
+"""Adds to a package that is published already: a file, its place in the manifest, its figures and words on the card."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from engines.manifest import Manifest, Weights
+from engines.package import MANIFEST_NAME, ModelPackage, load_package
+
+EVALUATION_NAME = "evaluation.json"
+
+
+def amend(
+    package: ModelPackage, manifest: Manifest, key: str, figures: Mapping[str, Any], section: str
+) -> ModelPackage:
+    """Write the manifest, evaluation[key] and the card's section, which replaces one of the same "## " title.
+
+    Files that the manifest names are in the folder already. Raises PackageError where the result would not be valid.
+    """
+    evaluation = json.loads((package.folder / EVALUATION_NAME).read_text(encoding="utf-8"))
+    _write(package.folder / EVALUATION_NAME, json.dumps(evaluation | {key: figures}, indent=2))
+    card = package.model_card.read_text(encoding="utf-8")
+    _write(package.model_card, with_section(card, section))
+    _write(package.folder / MANIFEST_NAME, json.dumps(asdict(manifest), indent=2))
+    return load_package(package.folder)
+
+
+def with_section(card: str, section: str) -> str:
+    """The card with a section, "## Title" and text, in its old place, or before "## Limits", or at the end."""
+    title = section.splitlines()[0]
+    old = re.search(rf"^{re.escape(title)}\n.*?(?=^## |\Z)", card, re.MULTILINE | re.DOTALL)
+    block = section.strip() + "\n\n"
+    if old:
+        return card[: old.start()] + block + card[old.end() :]
+    at = card.find("## Limits\n")
+    return card[:at] + block + card[at:] if at >= 0 else card.rstrip() + "\n\n" + block
+
+
+def with_weights(manifest: Manifest, *added: Weights) -> Manifest:
+    """The manifest with variants, each in the place of one of the same precision."""
+    names = {item.precision for item in added}
+    return replace(manifest, weights=(*(item for item in manifest.weights if item.precision not in names), *added))
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text.rstrip() + "\n", encoding="utf-8")

@@ -143,11 +143,11 @@ class ModelSettings(_Section):
 
 
 DestinationKind = Literal["orthanc-ohif", "dcm4chee", "mammography-workstation", "archive"]
-ObjectKind = Literal["sr", "cad", "seg", "sc"]
+ObjectKind = Literal["sr", "cad", "seg", "gsps", "sc"]
 DEFAULT_OBJECTS: Mapping[DestinationKind, tuple[ObjectKind, ...]] = {  # what each kind of peer shows
     "orthanc-ohif": ("sr", "seg"),
-    "dcm4chee": ("sr", "seg"),
-    "mammography-workstation": ("cad", "sr"),
+    "dcm4chee": ("sr", "seg", "gsps"),
+    "mammography-workstation": ("cad", "sr", "gsps"),
     "archive": ("sr", "seg"),
 }
 

@@ -19,6 +19,7 @@ class ResultKind(Enum):
     REPORT = "sr"
     CAD_REPORT = "cad"
     SEGMENTATION = "seg"
+    PRESENTATION = "gsps"
     CAPTURE = "sc"
 
 

@@ -37,6 +37,13 @@ def draw_view(
     return png.tobytes()
 
 
+def contours(mask: Mask) -> list[NDArray[np.float64]]:
+    """Outer edges of a mask's parts: (points, 2) column and row in source pixels, through the edge pixels' centres."""
+    found, _ = cv2.findContours(mask.pixels.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    centre = np.array([mask.column0 + 0.5, mask.row0 + 0.5])
+    return [contour.reshape(-1, 2) + centre for contour in found]
+
+
 def render(
     image: SourceImage,
     detections: Sequence[Detection],
@@ -81,9 +88,7 @@ def _box(picture: Picture, box: Box, scale: float, colour: tuple[int, int, int],
 
 
 def _outline(picture: Picture, mask: Mask, scale: float, thickness: int) -> None:
-    contours, _ = cv2.findContours(mask.pixels.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    centre = np.array([mask.column0 + 0.5, mask.row0 + 0.5])  # contours run through pixel centres
-    polygons = [np.floor((contour.reshape(-1, 2) + centre) * scale).astype(np.int32) for contour in contours]
+    polygons = [np.floor(contour * scale).astype(np.int32) for contour in contours(mask)]
     cv2.polylines(picture, polygons, True, FOUND, thickness, cv2.LINE_AA)
 
 

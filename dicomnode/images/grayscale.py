@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicomnode.errors import ImageError
-from dicomnode.images.attributes import CONVERSION_ERRORS, flag, items, number, numbers
+from dicomnode.images.attributes import CONVERSION_ERRORS, flag, items, number, numbers, texts
 
 Floats = NDArray[np.float64]
 Patterns = NDArray[np.uint8] | NDArray[np.uint16]
@@ -79,23 +79,50 @@ def is_padding(header: Dataset, values: Floats) -> NDArray[np.bool_]:
 
 def apply_modality(header: Dataset, values: Floats) -> Floats:
     """Modality LUT sequence, or rescale slope and intercept. Raises ImageError."""
-    for item in items(header, "ModalityLUTSequence"):
-        return _Lut.read(item).apply(values)
+    table = modality_table(header)
+    if table is not None:
+        return table.apply(values)
     slope = number(header, "RescaleSlope")
     intercept = number(header, "RescaleIntercept")
     return values * (1.0 if slope in (None, 0.0) else slope) + (intercept or 0.0)
 
 
-def apply_voi(header: Dataset, values: Floats) -> Floats | None:
-    """First VOI LUT, or else the first usable window, as 0..1; None where the file has neither. Raises ImageError."""
-    for item in items(header, "VOILUTSequence"):
-        lut = _Lut.read(item)
-        return np.minimum(lut.apply(values) / lut.maximum, 1.0)
-    function = flag(header, "VOILUTFunction") or "LINEAR"
-    for centre, width in zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False):
-        if width >= 1 or (width > 0 and function != "LINEAR"):
-            return _window(function, values, centre, width)
+def modality_table(header: Dataset) -> "Lut | None":
+    """The modality LUT, None where the file has none. Raises ImageError."""
+    for item in items(header, "ModalityLUTSequence"):
+        return Lut.read(item)
     return None
+
+
+def apply_voi(header: Dataset, values: Floats) -> Floats | None:
+    """What the file asks for (`voi_of`) as 0..1; None where it asks for nothing. Raises ImageError."""
+    voi = voi_of(header)
+    if isinstance(voi, Lut):
+        return np.minimum(voi.apply(values) / voi.maximum, 1.0)
+    return None if voi is None else _window(voi.function, values, voi.centre, voi.width)
+
+
+def voi_of(header: Dataset) -> "Lut | Window | None":
+    """First VOI LUT, or else the first usable window; None where the file has neither. Raises ImageError."""
+    for item in items(header, "VOILUTSequence"):
+        return Lut.read(item)
+    function = flag(header, "VOILUTFunction") or "LINEAR"
+    explanations = texts(header, "WindowCenterWidthExplanation")
+    pairs = zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False)
+    for index, (centre, width) in enumerate(pairs):
+        if width >= 1 or (width > 0 and function != "LINEAR"):
+            return Window(function, centre, width, explanations[index] if index < len(explanations) else "")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window. function: as VOI LUT Function; explanation: of whoever set it."""
+
+    function: str
+    centre: float
+    width: float
+    explanation: str
 
 
 def _window(function: str, values: Floats, centre: float, width: float) -> Floats:
@@ -134,15 +161,16 @@ def _look_up(table: NDArray[Entry], patterns: Patterns) -> NDArray[Entry]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lut:
-    """A look-up table item (PS3.3 C.11.1.1). first: input that maps to entries[0]; maximum: largest possible output."""
+class Lut:
+    """A look-up table item (PS3.3 C.11.1.1). first: input that maps to entries[0]; bits: of an entry."""
 
     first: float
     entries: Floats
-    maximum: float
+    bits: int
 
     @classmethod
-    def read(cls, item: Dataset) -> "_Lut":
+    def read(cls, item: Dataset) -> "Lut":
+        """The table of a sequence item. Raises ImageError."""
         descriptor = numbers(item, "LUTDescriptor")
         try:
             count, first, bits = (int(value) for value in descriptor)
@@ -152,7 +180,12 @@ class _Lut:
             raise ImageError("The image has a look-up table that cannot be read.") from error
         if entries.size < count or not 1 <= bits <= 16:  # noqa: PLR2004  entries have 8 to 16 bits
             raise ImageError("The image has a look-up table that is shorter than it says.")
-        return cls(float(first), entries[:count], float((1 << bits) - 1))
+        return cls(float(first), entries[:count], bits)
+
+    @property
+    def maximum(self) -> float:
+        """Largest possible output."""
+        return float((1 << self.bits) - 1)
 
     def apply(self, values: Floats) -> Floats:
         """Entries for the values; below the table its first, above it its last."""

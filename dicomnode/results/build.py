@@ -11,6 +11,7 @@ from dicomnode.results.cad_report import build_cad_report
 from dicomnode.results.capture import build_captures
 from dicomnode.results.identity import source_header
 from dicomnode.results.options import DEFAULT, Options
+from dicomnode.results.presentation import build_presentations
 from dicomnode.results.regions import track_regions
 from dicomnode.results.report import build_report
 from dicomnode.results.segmentation import build_segmentation
@@ -30,8 +31,9 @@ def build_results(study: StudyAnalysis, kinds: frozenset[ResultKind], options: O
     """The result objects that are wanted, the report first.
 
     There is a report for every run, a CAD report for every run over mammograms, a segmentation for every image with an
-    outlined finding (an empty one is never made), and a capture for every view, or one page of words where there is
-    none. Empty only where no header names the study, so that nothing could be filed anywhere.
+    outlined finding (an empty one is never made), a presentation state for every breast with findings, and a capture
+    for every view, or one page of words where there is none. Empty only where no header names the study, so that
+    nothing could be filed anywhere.
     """
     source = source_header(study)
     if source is None:
@@ -83,6 +85,12 @@ def _segmentations(
             yield build_volume_segmentation(study, study.engine, of_volume, number)
 
 
+def _presentations(
+    study: StudyAnalysis, _source: Dataset, findings: Sequence[TrackedFinding], _options: Options
+) -> Iterator[Dataset]:
+    yield from build_presentations(study, findings)
+
+
 def _captures(
     study: StudyAnalysis, source: Dataset, _findings: Sequence[TrackedFinding], _options: Options
 ) -> Iterator[Dataset]:
@@ -96,5 +104,6 @@ BUILDERS: Mapping[ResultKind, Builder] = {  # in the order in which the objects 
     ResultKind.REPORT: _report,
     ResultKind.CAD_REPORT: _cad_report,
     ResultKind.SEGMENTATION: _segmentations,
+    ResultKind.PRESENTATION: _presentations,
     ResultKind.CAPTURE: _captures,
 }

@@ -49,14 +49,20 @@ def _evidence(headers: Sequence[Dataset]) -> list[Dataset]:
     for study_uid, of_study in _grouped(headers, "StudyInstanceUID"):
         study = Dataset()
         study.StudyInstanceUID = study_uid
-        study.ReferencedSeriesSequence = []
-        for series_uid, of_series in _grouped(of_study, "SeriesInstanceUID"):
-            series = Dataset()
-            series.SeriesInstanceUID = series_uid
-            series.ReferencedSOPSequence = [_reference(header) for header in of_series]
-            study.ReferencedSeriesSequence.append(series)
+        study.ReferencedSeriesSequence = referenced_series(of_study, "ReferencedSOPSequence")
         studies.append(study)
     return studies
+
+
+def referenced_series(headers: Sequence[Dataset], keyword: str) -> list[Dataset]:
+    """A Referenced Series Sequence. keyword: of the sequence of instances in each series."""
+    found = []
+    for series_uid, of_series in _grouped(headers, "SeriesInstanceUID"):
+        series = Dataset()
+        series.SeriesInstanceUID = series_uid
+        setattr(series, keyword, [_reference(header) for header in of_series])
+        found.append(series)
+    return found
 
 
 def _grouped(headers: Sequence[Dataset], keyword: str) -> list[tuple[str, list[Dataset]]]:

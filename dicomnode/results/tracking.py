@@ -17,10 +17,11 @@ SIDE_NAMES = {"L": "left", "R": "right"}
 
 @dataclass(frozen=True, slots=True)
 class TrackedFinding:
-    """A detection on its image. identifier: for people; uid: for machines; label: the finding's code."""
+    """A detection on its image. number: in the study; identifier: for people; uid: for machines; label: its code."""
 
     image: AnalysedImage
     detection: Detection
+    number: int
     identifier: str
     uid: str
     label: Code
@@ -34,6 +35,7 @@ def track(study: StudyAnalysis) -> list[TrackedFinding]:
         TrackedFinding(
             image=image,
             detection=detection,
+            number=number,
             identifier=f"Finding {number} ({image_name(image.source.header)})",
             uid=run_uid(study.run, "finding", text(image.source.header, "SOPInstanceUID"), str(index)),
             label=labels[detection.label],

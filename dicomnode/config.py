@@ -143,10 +143,10 @@ class ModelSettings(_Section):
 
 
 DestinationKind = Literal["orthanc-ohif", "dcm4chee", "mammography-workstation", "archive"]
-ObjectKind = Literal["sr", "cad", "seg", "gsps", "sc"]
+ObjectKind = Literal["sr", "cad", "seg", "gsps", "sc", "ko"]
 DEFAULT_OBJECTS: Mapping[DestinationKind, tuple[ObjectKind, ...]] = {  # what each kind of peer shows
     "orthanc-ohif": ("sr", "seg"),
-    "dcm4chee": ("sr", "seg", "gsps"),
+    "dcm4chee": ("sr", "seg", "gsps", "ko"),
     "mammography-workstation": ("cad", "sr", "gsps"),
     "archive": ("sr", "seg"),
 }

@@ -21,6 +21,7 @@ class ResultKind(Enum):
     SEGMENTATION = "seg"
     PRESENTATION = "gsps"
     CAPTURE = "sc"
+    REJECTION_NOTE = "ko"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +97,37 @@ class NotAnalysed:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierObject:
+    """A result object of an earlier run over the same study, as other objects refer to it."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierReport:
+    """A report of an earlier run over the same study that no other has replaced yet.
+
+    images: SOP Instance UIDs of those that it is about. failed: it says that nothing could be processed. model: name
+    and version; device_uid: of its weights. moment: when, for people.
+    """
+
+    identity: EarlierObject
+    images: frozenset[str]
+    failed: bool
+    model: str
+    device_uid: str
+    moment: str
+
+
+@dataclass(frozen=True, slots=True)
 class StudyAnalysis:
     """One run over one study. Its engine looks at images or at volumes, never at both.
 
     engine: None only where the run failed before an engine was there.
     failure: why the study as a whole could not be processed; empty when it was.
+    earlier: reports of earlier runs that stand; a run that did not fail replaces them.
     """
 
     run: RunIdentity
@@ -111,6 +138,7 @@ class StudyAnalysis:
     failure: str
     scores: ScoreMeaning = ScoreMeaning()
     volumes: tuple[AnalysedVolume, ...] = ()
+    earlier: tuple[EarlierReport, ...] = ()
 
     @property
     def headers_analysed(self) -> list[Dataset]:

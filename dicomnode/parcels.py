@@ -1,12 +1,13 @@
 """What each destination gets of a run: objects built once for all that want them alike, and kept in the archive."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from dicomnode.config import DestinationSettings
 from dicomnode.errors import ResultConflict
-from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.findings import EarlierObject, ResultKind, StudyAnalysis
 from dicomnode.results.build import ResultObject, build_results, encode
 from dicomnode.results.options import Options
 from dicomnode.results.segmentation import SegmentationVariant
@@ -23,12 +24,19 @@ class Parcel:
 
 
 def pack(
-    study: StudyAnalysis, study_instance_uid: str, destinations: Sequence[DestinationSettings], archive: Archive
+    study: StudyAnalysis,
+    study_instance_uid: str,
+    destinations: Sequence[DestinationSettings],
+    archive: Archive,
+    unrejected: Mapping[str, tuple[EarlierObject, ...]] = MappingProxyType({}),
 ) -> list[Parcel]:
-    """Build and keep what the destinations want; none is empty. Raises ResultConflict, StorageError."""
+    """Build and keep what the destinations want; none is empty. Raises ResultConflict, StorageError.
+
+    unrejected: what earlier runs sent, by destination, as in history.History.
+    """
     alike: dict[Options, list[DestinationSettings]] = defaultdict(list)
     for destination in destinations:
-        alike[_options(destination)].append(destination)
+        alike[_options(destination, unrejected)].append(destination)
     kept: dict[str, OutgoingObject] = {}
     parcels: dict[str, list[OutgoingObject]] = {destination.name: [] for destination in destinations}
     for options, group in alike.items():
@@ -46,8 +54,12 @@ def _kinds(destination: DestinationSettings) -> frozenset[ResultKind]:
     return frozenset(map(ResultKind, destination.objects))
 
 
-def _options(destination: DestinationSettings) -> Options:
-    return Options(SegmentationVariant(destination.segmentation_form, destination.invented_geometry))
+def _options(destination: DestinationSettings, unrejected: Mapping[str, tuple[EarlierObject, ...]]) -> Options:
+    takes_notes = ResultKind.REJECTION_NOTE in _kinds(destination)
+    return Options(
+        segmentation=SegmentationVariant(destination.segmentation_form, destination.invented_geometry),
+        rejected=unrejected.get(destination.name, ()) if takes_notes else (),
+    )
 
 
 def _keep(archive: Archive, study_instance_uid: str, result: ResultObject) -> OutgoingObject:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pydicom import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
-from dicomnode.images.attributes import codes, flag, items, number, text
+from dicomnode.images.attributes import codes, flag, items, number, referenced_instances, text
 from dicomnode.images.mammography import read_laterality, read_view, read_view_modifiers
 
 REJECTION_NOTES: Mapping[str, str] = {  # PS3.16 CID 7011, IHE Imaging Object Change Management
@@ -14,6 +14,8 @@ REJECTION_NOTES: Mapping[str, str] = {  # PS3.16 CID 7011, IHE Imaging Object Ch
     "113038": "for an incorrect worklist entry",
     "113039": "because its retention has expired",
 }
+
+EVIDENCE = "CurrentRequestedProcedureEvidenceSequence"
 
 _View = tuple[str, str, frozenset[str]]
 
@@ -27,17 +29,8 @@ def rejected_by_note(headers: Sequence[Dataset]) -> dict[str, str]:
         for title in codes(note, "ConceptNameCodeSequence"):
             if title in REJECTION_NOTES:
                 reason = f"The image was rejected {REJECTION_NOTES[title]}."
-                reasons |= dict.fromkeys(_evidence(note), reason)
+                reasons |= dict.fromkeys(referenced_instances(note, EVIDENCE), reason)
     return reasons
-
-
-def _evidence(note: Dataset) -> list[str]:
-    return [
-        text(instance, "ReferencedSOPInstanceUID")
-        for study in items(note, "CurrentRequestedProcedureEvidenceSequence")
-        for series in items(study, "ReferencedSeriesSequence")
-        for instance in items(series, "ReferencedSOPSequence")
-    ]
 
 
 def earlier_repeats(chosen: Sequence[Dataset]) -> list[Dataset]:

@@ -11,14 +11,16 @@ from dicomnode.analysis import Model, StudyFile, analyse_study, failed_study
 from dicomnode.config import DestinationSettings, WorkerSettings
 from dicomnode.findings import StudyAnalysis
 from dicomnode.heartbeat import Heartbeat
+from dicomnode.history import History, is_overtaken, read_history, results_before
 from dicomnode.logs import Stopwatch, bound, get_logger
 from dicomnode.parcels import Parcel, pack
+from dicomnode.results.succession import follow
 from engines.errors import EngineError
 from storage import outbox, queue
 from storage.archive import Archive
 from storage.database import Connection, Database
 from storage.errors import LeaseLost, StorageError
-from storage.studies import instances_of, settle_study
+from storage.studies import hold_study, instances_of, settle_study
 
 log = get_logger(__name__)
 
@@ -94,25 +96,47 @@ class Worker:
             self._give_up(lease, reason)
 
     def _finish(self, lease: queue.Lease, study: StudyAnalysis, watch: Stopwatch) -> None:
-        parcels = self._pack(lease, study)
         summary = study.failure or f"findings: {study.number_of_findings}"
-        with self._database.transaction() as connection:
+
+        def end(connection: Connection) -> None:
             queue.complete(connection, lease, summary=summary, failure=study.failure)
-            _add_deliveries(connection, lease, parcels)
-            settle_study(connection, lease.study_instance_uid, lease.revision)
+
+        objects = self._hand_over(lease, study, end)
         line = log.warning if study.failure else log.info
-        line("job done", summary=summary, objects=_number_of_objects(parcels), duration_ms=watch.ms())
+        line("job done", summary=summary, objects=objects, duration_ms=watch.ms())
 
     def _give_up(self, lease: queue.Lease, reason: str) -> None:
         model = self._models.get(lease.package)
         failure = f"This study could not be processed: {reason}."
         study = failed_study(lease.study_instance_uid, self._files(lease), model, _created_at(lease), failure)
-        parcels = self._pack(lease, study)
+        objects = self._hand_over(lease, study, lambda connection: queue.bury(connection, lease, reason))
+        log.error("job given up", reason=reason, objects=objects)
+
+    def _hand_over(self, lease: queue.Lease, study: StudyAnalysis, end: Callable[[Connection], None]) -> int:
+        """Build the results, which name what they replace, and end the job with them. Returns their number.
+
+        Another job of the study may end meanwhile: before the study is held its results change what there is to
+        replace, so these are built again; after it they are seen by that one.
+        """
         with self._database.transaction() as connection:
-            queue.bury(connection, lease, reason)
-            _add_deliveries(connection, lease, parcels)
-            settle_study(connection, lease.study_instance_uid, lease.revision)
-        log.error("job given up", reason=reason, objects=_number_of_objects(parcels))
+            earlier = results_before(connection, lease, self._models)
+        while True:
+            parcels = self._pack(lease, study, read_history(earlier, self._archive))
+            with self._database.transaction() as connection:
+                queue.renew(connection, lease, self._settings.lease_s)
+                hold_study(connection, lease.study_instance_uid)
+                known, earlier = earlier, results_before(connection, lease, self._models)
+                if known != earlier:
+                    continue
+                if is_overtaken(connection, lease):
+                    log.warning("result dropped", reason="results over newer images are already on their way")
+                    queue.supersede(connection, lease)
+                    return 0
+                end(connection)
+                for parcel in parcels:
+                    outbox.add_deliveries(connection, lease.job_id, parcel.destination, parcel.objects)
+                settle_study(connection, lease.study_instance_uid, lease.revision)
+                return _number_of_objects(parcels)
 
     def _files(self, lease: queue.Lease) -> list[StudyFile]:
         with self._database.transaction() as connection:
@@ -122,22 +146,19 @@ class Worker:
             for instance in instances
         ]
 
-    def _pack(self, lease: queue.Lease, study: StudyAnalysis) -> list[Parcel]:
+    def _pack(self, lease: queue.Lease, study: StudyAnalysis, history: History) -> list[Parcel]:
         watch = Stopwatch()
-        parcels = pack(study, lease.study_instance_uid, self._destinations, self._archive)
+        following = follow(study, history.reports)
+        parcels = pack(following, lease.study_instance_uid, self._destinations, self._archive, history.unrejected)
         if not parcels:
             log.error("no report", reason="no file of the study says whose it is")
-        log.info("results built", objects=_number_of_objects(parcels), duration_ms=watch.ms())
+        replaced = 0 if study.failure else len(history.reports)
+        log.info("results built", objects=_number_of_objects(parcels), replaced=replaced, duration_ms=watch.ms())
         return parcels
 
 
 def _number_of_objects(parcels: Sequence[Parcel]) -> int:
     return len({outgoing.sop_instance_uid for parcel in parcels for outgoing in parcel.objects})
-
-
-def _add_deliveries(connection: Connection, lease: queue.Lease, parcels: Sequence[Parcel]) -> None:
-    for parcel in parcels:
-        outbox.add_deliveries(connection, lease.job_id, parcel.destination, parcel.objects)
 
 
 def _created_at(lease: queue.Lease) -> datetime:

@@ -185,6 +185,11 @@ def complete(connection: Connection, lease: Lease, *, summary: str, failure: str
     _end(connection, lease, state=JobState.DONE, summary=summary, last_error=failure)
 
 
+def supersede(connection: Connection, lease: Lease) -> None:
+    """End the job without results, since those of newer images are out already. Raises LeaseLost."""
+    _end(connection, lease, state=JobState.SUPERSEDED)
+
+
 def bury(connection: Connection, lease: Lease, reason: str) -> None:
     """End the job as a dead letter. Raises LeaseLost."""
     _end(connection, lease, state=JobState.DEAD, last_error=reason)

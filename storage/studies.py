@@ -263,17 +263,24 @@ def set_study_state(
     raise IllegalTransition(f"study {study_instance_uid} cannot go from {found.state} to {state}")
 
 
-def settle_study(connection: Connection, study_instance_uid: str, revision: int) -> StudyState | None:
-    """End a study by its jobs, once the last of them ended; None while there is work, or when newer images came.
+def hold_study(connection: Connection, study_instance_uid: str) -> None:
+    """Let nobody else end a job of the study until this transaction ends.
 
-    FAILED if any job is dead or ended with a failure, with its reason; else DONE.
+    Two jobs that end at once must not each take the other for unfinished: the second waits here for the first.
     """
-    # Two jobs that end at once must not each take the other for unfinished: the second waits here for the first.
     connection.execute(
         select(studies.c.revision)
         .where(studies.c.study_instance_uid == study_instance_uid)
         .with_for_update(key_share=True),
     )
+
+
+def settle_study(connection: Connection, study_instance_uid: str, revision: int) -> StudyState | None:
+    """End a study by its jobs, once the last of them ended; None while there is work, or when newer images came.
+
+    FAILED if any job is dead or ended with a failure, with its reason; else DONE.
+    """
+    hold_study(connection, study_instance_uid)
     ended = connection.execute(
         select(jobs.c.state, jobs.c.last_error)
         .where(jobs.c.study_instance_uid == study_instance_uid, jobs.c.revision == revision)

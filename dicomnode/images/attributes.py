@@ -69,3 +69,13 @@ def items(header: Dataset, keyword: str) -> list[Dataset]:
 def codes(header: Dataset, keyword: str) -> list[str]:
     """Code values of a code sequence, without scheme: SRT, SNM3 and SCT never share a value."""
     return [text(item, "CodeValue") for item in items(header, keyword)]
+
+
+def referenced_instances(document: Dataset, keyword: str) -> list[str]:
+    """SOP Instance UIDs in a sequence of study, series and instance references (PS3.3 C.17.2.1)."""
+    return [
+        text(instance, "ReferencedSOPInstanceUID")
+        for study in items(document, keyword)
+        for series in items(study, "ReferencedSeriesSequence")
+        for instance in items(series, "ReferencedSOPSequence")
+    ]

@@ -10,6 +10,7 @@ from dicomnode.findings import ResultKind, StudyAnalysis
 from dicomnode.results.cad_report import build_cad_report
 from dicomnode.results.capture import build_captures
 from dicomnode.results.identity import source_header
+from dicomnode.results.key_objects import build_rejection_note
 from dicomnode.results.options import DEFAULT, Options
 from dicomnode.results.presentation import build_presentations
 from dicomnode.results.regions import track_regions
@@ -31,9 +32,9 @@ def build_results(study: StudyAnalysis, kinds: frozenset[ResultKind], options: O
     """The result objects that are wanted, the report first.
 
     There is a report for every run, a CAD report for every run over mammograms, a segmentation for every image with an
-    outlined finding (an empty one is never made), a presentation state for every breast with findings, and a capture
-    for every view, or one page of words where there is none. Empty only where no header names the study, so that
-    nothing could be filed anywhere.
+    outlined finding (an empty one is never made), a presentation state for every breast with findings, a capture for
+    every view, or one page of words where there is none, and a rejection note where the destination has results that
+    this run replaces. Empty only where no header names the study, so that nothing could be filed anywhere.
     """
     source = source_header(study)
     if source is None:
@@ -97,6 +98,14 @@ def _captures(
     yield from build_captures(study, source)
 
 
+def _rejection_notes(
+    study: StudyAnalysis, source: Dataset, _findings: Sequence[TrackedFinding], options: Options
+) -> Iterator[Dataset]:
+    note = build_rejection_note(study, source, options)
+    if note is not None:
+        yield note
+
+
 # Study, header that patient and study are copied from, findings and options: the objects of one kind, none or many.
 Builder = Callable[[StudyAnalysis, Dataset, Sequence[TrackedFinding], Options], Iterator[Dataset]]
 
@@ -106,4 +115,5 @@ BUILDERS: Mapping[ResultKind, Builder] = {  # in the order in which the objects 
     ResultKind.SEGMENTATION: _segmentations,
     ResultKind.PRESENTATION: _presentations,
     ResultKind.CAPTURE: _captures,
+    ResultKind.REJECTION_NOTE: _rejection_notes,  # last: an archive that refuses it has the new results by then
 }

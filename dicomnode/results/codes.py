@@ -122,6 +122,10 @@ SINGLE_IMAGE_FINDINGS = {
     ("SCT", "129792006"): _sct("129792006", "Architectural distortion of breast"),
 }
 
+# key object selection, TID 2010
+REJECTED = _dcm("113001", "Rejected for Quality Reasons")
+KEY_OBJECT_DESCRIPTION = _dcm("113012", "Key Object Description")
+
 # anatomy
 BREAST = _sct("76752008", "Breast")
 SIDES = {"L": _sct("7771000", "Left"), "R": _sct("24028007", "Right")}

@@ -104,12 +104,21 @@ def number(relation: Relation, name: Code, value: float, unit: Code, children: S
 
 def image(relation: Relation, source: Dataset, name: Code | None = None, children: Sequence[Dataset] = ()) -> Dataset:
     """IMAGE. source: header of the image that is meant."""
-    item = _content(relation, "IMAGE", name)
+    return with_children(_referring(relation, "IMAGE", source, name), children)
+
+
+def composite(relation: Relation, source: Dataset) -> Dataset:
+    """COMPOSITE. source: header of the object that is meant, which is no image."""
+    return _referring(relation, "COMPOSITE", source, None)
+
+
+def _referring(relation: Relation, value_type: str, source: Dataset, name: Code | None) -> Dataset:
+    item = _content(relation, value_type, name)
     reference = Dataset()
     reference.ReferencedSOPClassUID = source.SOPClassUID
     reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
     item.ReferencedSOPSequence = [reference]
-    return with_children(item, children)
+    return item
 
 
 def segment(relation: Relation, name: Code, segmentation: Dataset, number: int) -> Dataset:

@@ -5,9 +5,10 @@ from itertools import groupby
 
 from pydicom import Dataset
 
-from dicomnode.findings import StudyAnalysis
+from dicomnode.findings import EarlierObject, StudyAnalysis
 from dicomnode.images.attributes import text
 from dicomnode.results.identity import patient_and_study, referenced_requests, run_uid, stamp
+from dicomnode.results.succession import replaced_documents
 from dicomnode.selection import is_image
 
 
@@ -33,8 +34,23 @@ def new_document(
     if requests:
         dataset.ReferencedRequestSequence = requests
     if images:
-        dataset.CurrentRequestedProcedureEvidenceSequence = _evidence(images)
+        dataset.CurrentRequestedProcedureEvidenceSequence = evidence(images)
+    replaced = replaced_documents(study, sop_class_uid)
+    if replaced:
+        dataset.PredecessorDocumentsSequence = evidence(stand_ins(replaced, dataset))
     return dataset
+
+
+def stand_ins(objects: Sequence[EarlierObject], document: Dataset) -> list[Dataset]:
+    """Headers that say no more than how to refer to results of the document's own study."""
+    headers = []
+    for item in objects:
+        header = Dataset()
+        header.StudyInstanceUID = document.StudyInstanceUID
+        header.SeriesInstanceUID = item.series_instance_uid
+        header.SOPClassUID, header.SOPInstanceUID = item.sop_class_uid, item.sop_instance_uid
+        headers.append(header)
+    return headers
 
 
 def can_be_referenced(header: Dataset) -> bool:
@@ -43,7 +59,7 @@ def can_be_referenced(header: Dataset) -> bool:
     return is_image(header) and all(text(header, keyword) for keyword in keywords)
 
 
-def _evidence(headers: Sequence[Dataset]) -> list[Dataset]:
+def evidence(headers: Sequence[Dataset]) -> list[Dataset]:
     """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1)."""
     studies = []
     for study_uid, of_study in _grouped(headers, "StudyInstanceUID"):

@@ -21,7 +21,7 @@ from dicomnode.pictures import contours
 from dicomnode.results.document import referenced_series
 from dicomnode.results.identity import patient_and_study, run_uid, stamp
 from dicomnode.results.measure import box_corners
-from dicomnode.results.segmentation import HIGHLIGHT
+from dicomnode.results.segments import HIGHLIGHT
 from dicomnode.results.softcopy import shared_steps, voi_items
 from dicomnode.results.tracking import TrackedFinding
 from engines.base import Mask

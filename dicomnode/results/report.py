@@ -67,7 +67,7 @@ def _root(
     sentences = (*(finding_sentence(finding) for finding in findings), *(region_sentence(region) for region in regions))
     return [
         content.code("HAS CONCEPT MOD", codes.LANGUAGE, codes.ENGLISH),
-        *_observer(study.engine),
+        *observer(study.engine),
         content.code("HAS CONCEPT MOD", codes.PROCEDURE_REPORTED, codes.IMAGING_PROCEDURE),
         _evaluations(outcome, sentences),
         *([image_library(images)] if images else []),
@@ -90,7 +90,7 @@ def _evaluations(outcome: Verdict, sentences: Sequence[str]) -> Dataset:
     )
 
 
-def _observer(engine: EngineDescription | None) -> list[Dataset]:
+def observer(engine: EngineDescription | None) -> list[Dataset]:
     """TID 1001 and 1004: the device."""
     name = engine.package if engine else MANUFACTURER
     return [

@@ -14,6 +14,7 @@ from dicomnode.results.coverage import EXPECTED_VIEWS, Coverage, concerns_the_re
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE
 from dicomnode.results.measure import size_of
 from dicomnode.results.regions import series_name
+from dicomnode.results.succession import succession_sentences
 from dicomnode.results.tracking import SIDE_NAMES, TrackedFinding, image_name
 
 UNJUDGED = "Regions are outlined and measured by a fixed rule. Whether they are normal is not judged."
@@ -33,17 +34,18 @@ class Verdict:
 def verdict(study: StudyAnalysis) -> Verdict:
     """The outcome of a run. An image or a view that is missing is never counted as negative."""
     left_out = _left_out([item for item in study.not_analysed if concerns_the_reader(item)])
+    changes = succession_sentences(study)
     if study.failure:
         sentence = "The study could not be processed. No image was evaluated. This is not a negative result."
         own_reasons = tuple(remark for remark in left_out if not remark.endswith(study.failure))
-        return Verdict(codes.NONE_SUCCEEDED, sentence, (study.failure, *own_reasons, NOT_FOR_CLINICAL_USE))
+        return Verdict(codes.NONE_SUCCEEDED, sentence, (study.failure, *changes, *own_reasons, NOT_FOR_CLINICAL_USE))
     findings = study.number_of_findings
     seen = coverage(study)
     sentence = _findings_sentence(study, findings)
     if not seen.complete:
         sentence += " The result is incomplete." if findings else " The result is incomplete and not a negative one."
     notes = tuple(_remark(image, words) for image in study.analysed for words in image.remarks)
-    remarks = (*notes, *left_out, *_on_views(seen), *_caveats(study), NOT_FOR_CLINICAL_USE)
+    remarks = (*changes, *notes, *left_out, *_on_views(seen), *_caveats(study), NOT_FOR_CLINICAL_USE)
     return Verdict(_code(findings, seen.complete), sentence, remarks)
 
 

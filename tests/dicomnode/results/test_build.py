@@ -2,8 +2,9 @@
 
 import pytest
 
-from dicomnode.findings import ResultKind
+from dicomnode.findings import EarlierObject, ResultKind
 from dicomnode.results.build import BUILDERS, build_results
+from dicomnode.results.options import Options
 from tests.dicomnode.results.samples import forms
 
 
@@ -16,7 +17,8 @@ def test_every_kind_has_its_builder() -> None:
 @pytest.mark.parametrize("kind", list(ResultKind))
 def test_only_what_is_wanted_is_built(kind: ResultKind) -> None:
     """Asked for one kind, the door hands out no other, and no two objects share a UID."""
-    results = build_results(forms()["several"], frozenset({kind}))
+    earlier = EarlierObject("1.2.840.10008.5.1.4.1.1.88.34", "1.2.3.6", "1.2.3.7")
+    results = build_results(forms()["several"], frozenset({kind}), Options(rejected=(earlier,)))
     assert {result.kind for result in results} == {kind}
     uids = [str(result.dataset.SOPInstanceUID) for result in results]
     assert len(set(uids)) == len(uids)

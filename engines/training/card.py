@@ -18,8 +18,8 @@ Input: one mammogram (CC or MLO), any size. The breast is cut out, its chest wal
 normalised (percentiles {low} and {high}), filter "{filter}", resampled into {rows} x {columns} pixels, three planes
 (plain, CLAHE, local contrast). Network: {network}, {megabytes:.1f} MB of float32
 weights. Output: boxes labelled "mass" (SCT 4147007) with a score, a malignancy and an outline.
-Findings of a calibrated score of {threshold:.3f} or more are reported: the point that parts the best true from the best
-false finding of each validation image best (Youden's J).
+Findings of a calibrated score of {threshold:.3f} or more are reported: the most sensitive point
+of those that part the best true from the best false finding of each validation image well (Youden's J).
 
 The score says how sure the network is that a mass is there, calibrated on validation patients of a set in which every
 image has a mass: it is **no** probability for a screening population. {malignancy}

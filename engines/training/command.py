@@ -37,7 +37,13 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mias", type=Path, help="folder of mini-MIAS, for evaluation only")
     parser.add_argument("--cache", type=Path, help="folder for preprocessed images (default: OUT/cache)")
     parser.add_argument(
-        "--from", dest="start", type=Path, metavar="START", help="a package, a training's folder or a checkpoint"
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="START",
+        nargs="+",
+        default=[],
+        help="a package, or checkpoints to average",
     )
     parser.add_argument("--iterations", type=int, default=1800, help="batches that the first stage is trained on")
     parser.add_argument(
@@ -161,6 +167,6 @@ def _command(options: argparse.Namespace) -> str:
     parts += ["--region-iterations", str(options.region_iterations), "--batch", str(options.batch)]
     parts += ["--rate", f"{options.rate:g}", "--seed", str(options.seed), "--split-seed", str(options.split_seed)]
     parts += ["--version", options.version]
-    parts += ["--from", "START"] if options.start else []
+    parts += ["--from", *(f"START{number}" for number in range(1, len(options.start) + 1))] if options.start else []
     parts += ["--mias", "DIR"] if options.mias else []
     return "python -m engines.training " + shlex.join(parts)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from engines.decode import Candidates, DecodeSettings, NetworkKind, OutlineKind, decode
 from engines.detector import calibrated
+from engines.errors import DataError
 from engines.evaluation.froc import FALSE_POSITIVE_RATES, judge, mean_sensitivity, rate_name, sensitivity_at
 from engines.evaluation.pool import Judged, pooled
 from engines.manifest import Calibration
@@ -18,6 +19,7 @@ from engines.training.calibrate import TRUST, fit_calibration
 from engines.training.loop import Network, judge_candidates, outputs_of, reading
 from engines.training.masks import box_overlap
 
+NEARLY = 0.05  # of Youden's J
 REGION_SHARES = (0.25, 0.5, 0.75, 1.0)  # of stage 2 in the score, from which validation patients choose
 
 
@@ -107,15 +109,18 @@ def _title(settings: DecodeSettings) -> str:
 
 
 def operating_point(judged: Sequence[Judged]) -> float:
-    """The raw score that parts images with a mass from images without one best (Youden 1950: J is largest).
+    """The raw score that parts images with a mass from images without one (Youden 1950: J is largest, or nearly so).
 
     Sets like CBIS-DDSM have no normal image: the best false positive of each image stands for a normal one's score.
+    J hardly changes around its peak, so the most sensitive of the points near it is taken.
     """
     with_mass = np.array([_best(item, item.lesion >= 0) for item in judged if len(item.malignant)])
     without = np.array([_best(item, item.lesion < 0) for item in judged])
+    if not len(with_mass):
+        raise DataError("the validation patients have no mass: no operating point can be chosen on them")
     levels = np.unique(np.concatenate([with_mass, without]))
-    gains = [(with_mass >= level).mean() - (without >= level).mean() if len(with_mass) else 0.0 for level in levels]
-    return float(levels[int(np.argmax(gains))])
+    gains = np.array([(with_mass >= level).mean() - (without >= level).mean() for level in levels])
+    return float(levels[np.flatnonzero(gains >= gains.max() - NEARLY)[0]])
 
 
 def _best(item: Judged, among: NDArray[np.bool_]) -> float:

@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 
 from engines.decode import NetworkKind
-from engines.networks.two_stage import TwoStageDetector
 from engines.training.augment import AugmentSettings
 from engines.training.cache import CachedCases, with_outlines
 from engines.training.cases import Part
 from engines.training.loop import BACKBONE_RATE, HEAD_RATE, LoopSettings, Network, Trainer
-from engines.training.start import CHECKPOINT_NAME, first_stage
+from engines.training.start import CHECKPOINT_NAME, Start, start_from, two_stages
 
 LEARNED_SHARE = 0.5  # of the usual rates, for what stage 1 has learned when both stages are trained
 
@@ -35,10 +34,11 @@ def train_stages(
     options: argparse.Namespace, parts: dict[Part, CachedCases], tell: Tell
 ) -> dict[NetworkKind, Trained] | None:
     """Both networks, or one where --region-iterations is 0; None where --stop-after came first."""
-    network, stop = first_stage(options.start), options.stop_after
+    start, stop = start_from(options.start), options.stop_after
+    network = start.first
     first = Trained(network, 0, 0, 0.0)
     if options.iterations:
-        settings = _settings(options, options.iterations, 1.0, validate_start=options.start is not None)
+        settings = _settings(options, options.iterations, 1.0, validate_start=bool(options.start))
         trainer = Trainer(network, settings, AugmentSettings(), _folder(options, "one-stage"))
         if not _run(trainer, options, parts, tell, stop):
             return None
@@ -47,9 +47,9 @@ def train_stages(
     if not options.region_iterations:
         return {"one-stage": first}
     network.keeps_statistics = True
-    settings = _settings(options, options.region_iterations, LEARNED_SHARE, validate_start=False)
+    settings = _settings(options, options.region_iterations, LEARNED_SHARE, validate_start=start.region is not None)
     torch.manual_seed(options.seed)  # what stage 2 starts from must not depend on what ran before
-    both = TwoStageDetector(deepcopy(network))
+    both = two_stages(Start(deepcopy(network), start.region))
     trainer = Trainer(both, settings, AugmentSettings(), _folder(options, "two-stage"))
     parts = {**parts, "train": with_outlines(parts["train"])}
     if not _run(trainer, options, parts, tell, None if stop is None else stop - options.iterations):

@@ -5,6 +5,7 @@ import pytest
 
 from engines.annotations import Case
 from engines.decode import Candidates
+from engines.errors import DataError
 from engines.evaluation.froc import sensitivity_at
 from engines.evaluation.pool import Judged
 from engines.training.cache import CachedCases
@@ -38,3 +39,9 @@ def test_the_operating_point_parts_masses_from_the_best_false_findings() -> None
     ]
     assert operating_point(judged) == pytest.approx(0.8)
     assert operating_point([*judged, _judged("P4", [], [], [])]) == pytest.approx(0.8)
+
+
+def test_patients_without_a_mass_give_no_operating_point() -> None:
+    """Without a mass there is nothing to part, and the message says so."""
+    with pytest.raises(DataError, match="no mass"):
+        operating_point([_judged("P1", [0.4], [-1], [])])

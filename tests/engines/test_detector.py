@@ -96,7 +96,7 @@ def test_another_operating_point_is_another_engine(package: ModelPackage) -> Non
     (outcome,) = strict.with_threshold(0.0).analyse([phantom()])
     assert isinstance(outcome, Analysed)
     assert len(outcome.detections) == 1
-    assert strict.analyse([phantom()]) == [Analysed(())]
+    assert strict.analyse([phantom()]) == [Analysed((), "left")]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ writes the same bytes.
 
 import re
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 
@@ -15,7 +16,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicomnode.findings import RunIdentity, StudyAnalysis
-from dicomnode.images.attributes import flag, items, numbers, text
+from dicomnode.images.attributes import flag, items, numbers, text, texts
 from dicomnode.results import codes
 from dicomnode.results.content import code_item
 from engines.base import EngineDescription
@@ -35,9 +36,14 @@ PATIENT_AND_STUDY = (  # the type 2 attributes of C.7.1.1 and C.7.2.1
     "StudyID",
     "AccessionNumber",
 )
-_OPTIONAL = ("IssuerOfPatientID", "StudyDescription", "TimezoneOffsetFromUTC")
+_OPTIONAL = ("IssuerOfPatientID", "PatientBirthTime", "StudyDescription", "TimezoneOffsetFromUTC")
+_OPTIONAL_ITEMS = {  # what tells two patients or two orders of one number apart; the first attribute must be there
+    "IssuerOfPatientIDQualifiersSequence": ("UniversalEntityID", "UniversalEntityIDType"),
+    "OtherPatientIDsSequence": ("PatientID", "IssuerOfPatientID", "TypeOfPatientID"),
+    "IssuerOfAccessionNumberSequence": ("LocalNamespaceEntityID", "UniversalEntityID", "UniversalEntityIDType"),
+}
 _LONGEST = {"LO": 64, "SH": 16}
-_IDENTIFIERS = frozenset(("PatientID", "AccessionNumber", "StudyID"))
+_IDENTIFIERS = frozenset(("PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID"))
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 _OFFSET = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")  # -1200 to +1400 (C.12.1)
 
@@ -111,8 +117,33 @@ def patient_and_study(header: Dataset) -> Dataset:
     for keyword in _OPTIONAL:
         if copied(header, keyword):
             put(dataset, keyword, copied(header, keyword))
+    for keyword, inner in _OPTIONAL_ITEMS.items():
+        found = [_item(item, inner) for item in items(header, keyword) if copied(item, inner[0])]
+        if found:
+            setattr(dataset, keyword, found)
+    _carry_deidentification(header, dataset)
     put(dataset, "StudyInstanceUID", text(header, "StudyInstanceUID"))
     return dataset
+
+
+def _item(source: Dataset, keywords: Sequence[str]) -> Dataset:
+    item = Dataset()
+    for keyword in keywords:
+        if copied(source, keyword):
+            put(item, keyword, copied(source, keyword))
+    if "TypeOfPatientID" in keywords and "TypeOfPatientID" not in item:
+        item.TypeOfPatientID = "TEXT"  # type 1 (C.7.1.1), and older devices leave it out
+    return item
+
+
+def _carry_deidentification(header: Dataset, dataset: Dataset) -> None:
+    """Results over a patient without identity are such themselves, and say by which method (C.7.1.1)."""
+    if flag(header, "PatientIdentityRemoved") != "YES":
+        return
+    dataset.PatientIdentityRemoved = "YES"
+    methods = [method[:64] for method in texts(header, "DeidentificationMethod") if method]
+    meanings = [copied(code, "CodeMeaning") for code in items(header, "DeidentificationMethodCodeSequence")]
+    dataset.DeidentificationMethod = methods or [meaning for meaning in meanings if meaning] or ["Not stated"]
 
 
 def carry_lossiness(header: Dataset, dataset: Dataset) -> None:

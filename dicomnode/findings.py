@@ -142,9 +142,10 @@ class StudyAnalysis:
 
     @property
     def headers_analysed(self) -> list[Dataset]:
-        """Of the images that were analysed, each slice of a volume among them."""
-        slices = [header for item in self.volumes for header in item.stack.headers]
-        return [*(image.source.header for image in self.analysed), *slices]
+        """Of the images that were analysed, each slice of a volume among them; once for all frames of an object."""
+        headers = [image.source.header for image in self.analysed]
+        headers += [header for item in self.volumes for header in item.stack.headers]
+        return list({str(header.SOPInstanceUID): header for header in reversed(headers)}.values())[::-1]
 
     @property
     def number_of_findings(self) -> int:

@@ -14,6 +14,7 @@ from pydicom.uid import UID, JPEGLSLossless, JPEGLSNearLossless
 
 from dicomnode.errors import ImageError
 from dicomnode.images.attributes import flag, number, text
+from dicomnode.images.frames import frame_header, number_of_frames
 from dicomnode.images.grayscale import Patterns, StoredFormat, to_display, to_values
 from dicomnode.images.mammography import Laterality, read_laterality, read_view
 from dicomnode.images.spacing import PixelSpacing, read_spacing
@@ -45,6 +46,7 @@ class SourceImage:
 
     header: without pixel data. pixels: float32 (rows, columns), 0..1, dense tissue bright; padding is 0.
     valid: bool (rows, columns), False on padding; None where there is none. view: as "CC" and "MLO".
+    frame: its number from 1 in a multi-frame object; None for an object that is one image.
     """
 
     header: Dataset = field(repr=False)  # it names the patient, and whatever has a repr gets into a log one day
@@ -53,6 +55,7 @@ class SourceImage:
     laterality: Laterality | None
     view: str | None
     spacing: PixelSpacing | None
+    frame: int | None = None
 
 
 def read_header(path: Path) -> Dataset:
@@ -60,11 +63,15 @@ def read_header(path: Path) -> Dataset:
     return _read(path, stop_before_pixels=True)
 
 
-def load_image(path: Path) -> SourceImage:
-    """Decode an image and bring its grey values to 0..1 as the file asks for it. Raises ImageError."""
-    dataset = _read(path, stop_before_pixels=False)
+def load_image(path: Path, frame: int | None = None) -> SourceImage:
+    """Decode an image and bring its grey values to 0..1 as the file asks for it. Raises ImageError.
+
+    frame: of a multi-frame object, from 1; its own geometry, side and window are then those of the image.
+    """
+    whole = _read(path, stop_before_pixels=False)
+    dataset = whole if frame is None else frame_header(whole, frame)
     stored = _stored_format(dataset)
-    patterns = _decode(dataset, stored)
+    patterns = _decode(whole, stored, (frame or 1) - 1)
     del dataset.PixelData
     pixels, valid = to_display(dataset, patterns, stored)
     return SourceImage(
@@ -74,6 +81,7 @@ def load_image(path: Path) -> SourceImage:
         laterality=read_laterality(dataset),
         view=read_view(dataset),
         spacing=read_spacing(dataset),
+        frame=frame,
     )
 
 
@@ -84,7 +92,7 @@ def load_values(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_] | No
     """
     dataset = _read(path, stop_before_pixels=False)
     stored = _stored_format(dataset)
-    return to_values(dataset, _decode(dataset, stored), stored)
+    return to_values(dataset, _decode(dataset, stored, 0), stored)
 
 
 def _read(path: Path, *, stop_before_pixels: bool) -> Dataset:
@@ -107,7 +115,7 @@ def _stored_format(dataset: Dataset) -> StoredFormat:
     photometric = flag(dataset, "PhotometricInterpretation")
     if number(dataset, "SamplesPerPixel") != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}:
         raise ImageError(f"The image is not greyscale ({photometric or 'kind not stated'}).")
-    if (number(dataset, "NumberOfFrames") or 1) != 1:
+    if number_of_frames(dataset) != 1:
         raise ImageError("The image has more than one frame.")
     rows, columns, allocated, stored, high, representation = (
         int(number(dataset, keyword) or 0)
@@ -120,15 +128,15 @@ def _stored_format(dataset: Dataset) -> StoredFormat:
     return StoredFormat(allocated, stored, signed=representation == 1)
 
 
-def _decode(dataset: Dataset, stored: StoredFormat) -> Patterns:
-    """Bit patterns (rows, columns). Raises ImageError."""
+def _decode(dataset: Dataset, stored: StoredFormat, index: int) -> Patterns:
+    """Bit patterns (rows, columns) of one frame. Raises ImageError."""
     try:
         syntax = UID(dataset.file_meta.TransferSyntaxUID)
         decoder = get_decoder(syntax)
         # One named decoder per syntax, so that two machines decode alike. pylibjpeg's RLE takes a quarter of the time
         # of pydicom's own.
         plugin = "" if not syntax.is_encapsulated else "pyjpegls" if syntax in _JPEG_LS else "pylibjpeg"
-        array, _ = decoder.as_array(dataset, index=0, raw=True, decoding_plugin=plugin)
+        array, _ = decoder.as_array(dataset, index=index, raw=True, decoding_plugin=plugin)
     except FOREIGN_ERRORS as error:
         raise ImageError(f"The pixel data cannot be decoded ({type(error).__name__}: {error}).") from error
     expected = (int(number(dataset, "Rows") or 0), int(number(dataset, "Columns") or 0))

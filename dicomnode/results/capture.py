@@ -11,12 +11,14 @@ from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicomnode.findings import AnalysedImage, StudyAnalysis
+from dicomnode.images import SourceImage
 from dicomnode.images.attributes import text
 from dicomnode.images.mammography import Laterality, read_laterality, read_patient_orientation
 from dicomnode.pictures import Picture, render, render_words
 from dicomnode.results import codes
 from dicomnode.results.content import code_item
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE, carry_lossiness, patient_and_study, run_uid, stamp
+from dicomnode.results.tracking import source_role
 from dicomnode.results.wording import verdict
 
 SERIES_NUMBER = 8005
@@ -32,11 +34,11 @@ def build_captures(study: StudyAnalysis, source: Dataset) -> Iterator[Dataset]:
     for number, view in enumerate(views, start=1):
         header = view.source.header
         picture = render(view.source, view.detections, (), SIZE_PX, remarks)
-        dataset = _capture(study, header, f"sc/{text(header, 'SOPInstanceUID')}", number, picture)
+        dataset = _capture(study, header, f"sc/{source_role(view.source)}", number, picture)
         dataset.PatientOrientation = list(read_patient_orientation(header) or ())  # the view keeps its way up
         _say_side(dataset, read_laterality(header))
         dataset.DerivationDescription = f"View with candidate findings drawn in, scaled. {NOT_FOR_CLINICAL_USE}"
-        dataset.SourceImageSequence = [_source(header)]
+        dataset.SourceImageSequence = [_source(view.source)]
         carry_lossiness(header, dataset)
         yield dataset
     if not views:
@@ -84,10 +86,13 @@ def _say_side(dataset: Dataset, laterality: Laterality | None) -> None:
         dataset.ImageLaterality = laterality
 
 
-def _source(header: Dataset) -> Dataset:
+def _source(source: SourceImage) -> Dataset:
+    header = source.header
     item = Dataset()
     item.ReferencedSOPClassUID = text(header, "SOPClassUID")
     item.ReferencedSOPInstanceUID = text(header, "SOPInstanceUID")
+    if source.frame is not None:
+        item.ReferencedFrameNumber = source.frame
     item.PurposeOfReferenceCodeSequence = [code_item(codes.SOURCE_OF_PROCESSING)]
     return item
 

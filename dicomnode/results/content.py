@@ -102,9 +102,15 @@ def number(relation: Relation, name: Code, value: float, unit: Code, children: S
     return with_children(item, children)
 
 
-def image(relation: Relation, source: Dataset, name: Code | None = None, children: Sequence[Dataset] = ()) -> Dataset:
-    """IMAGE. source: header of the image that is meant."""
-    return with_children(_referring(relation, "IMAGE", source, name), children)
+def image(
+    relation: Relation,
+    source: Dataset,
+    name: Code | None = None,
+    children: Sequence[Dataset] = (),
+    frame: int | None = None,
+) -> Dataset:
+    """IMAGE. source: header of the image that is meant; frame: which of its frames, from 1, where it has several."""
+    return with_children(_referring(relation, "IMAGE", source, name, frame), children)
 
 
 def composite(relation: Relation, source: Dataset) -> Dataset:
@@ -112,11 +118,15 @@ def composite(relation: Relation, source: Dataset) -> Dataset:
     return _referring(relation, "COMPOSITE", source, None)
 
 
-def _referring(relation: Relation, value_type: str, source: Dataset, name: Code | None) -> Dataset:
+def _referring(
+    relation: Relation, value_type: str, source: Dataset, name: Code | None, frame: int | None = None
+) -> Dataset:
     item = _content(relation, value_type, name)
     reference = Dataset()
     reference.ReferencedSOPClassUID = source.SOPClassUID
     reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    if frame is not None:
+        reference.ReferencedFrameNumber = frame
     item.ReferencedSOPSequence = [reference]
     return item
 

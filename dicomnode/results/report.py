@@ -133,7 +133,9 @@ def _study_group(study: StudyAnalysis, images: Sequence[Dataset], outcome: Verdi
 
 def _finding_group(study: StudyAnalysis, finding: TrackedFinding) -> Dataset:
     """TID 1410: the box of one finding on its image. The outline is in the segmentation, by the tracking UID."""
-    header = finding.image.source.header
+    source = finding.image.source
+    header = source.header
+    region_of = content.image("SELECTED FROM", header, frame=source.frame)
     corners = box_corners(finding.detection)
     return content.container(
         "CONTAINS",
@@ -144,7 +146,7 @@ def _finding_group(study: StudyAnalysis, finding: TrackedFinding) -> Dataset:
             content.code("CONTAINS", codes.FINDING, finding.label),
             *_site(header),
             *_algorithm(study.engine),
-            content.polyline("CONTAINS", codes.IMAGE_REGION, corners, content.image("SELECTED FROM", header)),
+            content.polyline("CONTAINS", codes.IMAGE_REGION, corners, region_of),
             *_measurements(study, finding),
         ],
         template="1410",

@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomnode.findings import StudyAnalysis
 from dicomnode.images import SourceImage
-from dicomnode.images.attributes import text
+from dicomnode.images.attributes import numbers, text
 from dicomnode.images.mammography import read_laterality, read_patient_orientation
 from dicomnode.results import codes
 from dicomnode.results.content import code_item
@@ -40,7 +40,7 @@ from dicomnode.results.segments import (
     algorithm_identification,
     set_dimension_organization,
 )
-from dicomnode.results.tracking import TrackedFinding, image_name, site_of
+from dicomnode.results.tracking import TrackedFinding, site_of, source_name, source_role
 from engines.base import EngineDescription, Mask
 
 
@@ -75,7 +75,7 @@ def build_segmentation(
 ) -> Dataset:
     """The outlines of one image. findings: all of the same image and each with a mask that is not empty."""
     image = findings[0].image.source
-    role = f"{variant.role}/{text(image.header, 'SOPInstanceUID')}"
+    role = f"{variant.role}/{source_role(image)}"
     dataset = hd.seg.Segmentation(
         source_images=[_skeleton(image, variant)],
         pixel_array=_planes(findings, image.pixels.shape, variant),
@@ -98,11 +98,21 @@ def build_segmentation(
     )
     dataset.update(patient_and_study(image.header))
     stamp(dataset, study, dataset.SOPClassUID, role)
-    dataset.SeriesDescription = series_description(engine, image_name(image.header))
+    dataset.SeriesDescription = series_description(engine, source_name(image))
     # Type 2C where there is no Image Orientation (Patient) (C.7.6.1); highdicom leaves it out.
     dataset.PatientOrientation = list(read_patient_orientation(image.header) or ())
+    if image.frame is not None:
+        _name_frame(dataset, image.frame)
     set_dimension_organization(dataset, run_uid(study.run, role, "dimensions"))
     return dataset
+
+
+def _name_frame(dataset: Dataset, frame: int) -> None:
+    """Say which frame of its source each frame was drawn on (PS3.3 C.7.6.16.2.6); to the library it was one image."""
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        for derivation in group.DerivationImageSequence:
+            for source in derivation.SourceImageSequence:
+                source.ReferencedFrameNumber = frame
 
 
 def _skeleton(image: SourceImage, variant: SegmentationVariant) -> Dataset:
@@ -116,9 +126,29 @@ def _skeleton(image: SourceImage, variant: SegmentationVariant) -> Dataset:
     skeleton.Modality = text(header, "Modality")
     skeleton.Rows, skeleton.Columns = image.pixels.shape
     carry_lossiness(header, skeleton)
-    if variant.invented_geometry:
+    if image.frame is not None and text(header, "FrameOfReferenceUID"):
+        _copy_place(header, skeleton)
+    elif variant.invented_geometry:
         _invent_geometry(image, skeleton)
     return skeleton
+
+
+def _copy_place(header: Dataset, skeleton: Dataset) -> None:
+    """A frame of a stack of slices lies in the patient, and so do its outlines; to the library it is the only frame."""
+    measures, orientation, position, shared, own = (Dataset() for _ in range(5))
+    for macro, keyword in (
+        (measures, "PixelSpacing"),
+        (measures, "SliceThickness"),
+        (orientation, "ImageOrientationPatient"),
+        (position, "ImagePositionPatient"),
+    ):
+        setattr(macro, keyword, [f"{value:.9g}" for value in numbers(header, keyword)])  # at most 16 characters (DS)
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    own.PlanePositionSequence = [position]
+    skeleton.SharedFunctionalGroupsSequence, skeleton.PerFrameFunctionalGroupsSequence = [shared], [own]
+    skeleton.NumberOfFrames = 1
+    skeleton.FrameOfReferenceUID = text(header, "FrameOfReferenceUID")
+    skeleton.PositionReferenceIndicator = text(header, "PositionReferenceIndicator")
 
 
 def _invent_geometry(image: SourceImage, skeleton: Dataset) -> None:

@@ -6,6 +6,7 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from dicomnode.findings import AnalysedImage, StudyAnalysis
+from dicomnode.images import SourceImage
 from dicomnode.images.attributes import flag, text
 from dicomnode.images.mammography import is_digitised_film, is_mammogram, read_laterality, read_view
 from dicomnode.results import codes
@@ -36,12 +37,24 @@ def track(study: StudyAnalysis) -> list[TrackedFinding]:
             image=image,
             detection=detection,
             number=number,
-            identifier=f"Finding {number} ({image_name(image.source.header)})",
-            uid=run_uid(study.run, "finding", text(image.source.header, "SOPInstanceUID"), str(index)),
+            identifier=f"Finding {number} ({source_name(image.source)})",
+            uid=run_uid(study.run, "finding", source_role(image.source), str(index)),
             label=labels[detection.label],
         )
         for number, (image, index, detection) in enumerate(found, start=1)
     ]
+
+
+def source_name(source: SourceImage) -> str:
+    """What a radiologist calls an analysed image, with its frame where it is one of several."""
+    name = image_name(source.header)
+    return name if source.frame is None else f"{name} frame {source.frame}"
+
+
+def source_role(source: SourceImage) -> str:
+    """Names an analysed image in this run; see identity.run_uid."""
+    uid = text(source.header, "SOPInstanceUID")
+    return uid if source.frame is None else f"{uid}/{source.frame}"
 
 
 def image_name(header: Dataset) -> str:

@@ -46,6 +46,7 @@ class NodeConfig:
     archive: Path | None = None
     accept_digitised_film: bool = True
     other: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    more_models: tuple[Mapping[str, object], ...] = ()
 
     @property
     def archive_path(self) -> Path:
@@ -93,7 +94,8 @@ class NodeConfig:
             **self.destination.options,
         }
         blocks = [_block(f"[{name}]", values) for name, values in sections.items()]
-        blocks += [_block("[[models]]", model), _block("[[destinations]]", destination)]
+        blocks += [_block("[[models]]", item) for item in (model, *self.more_models)]
+        blocks.append(_block("[[destinations]]", destination))
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "node.toml"
         path.write_text("\n".join(blocks))

@@ -25,9 +25,9 @@ def ct_lung() -> Model:
     return open_model(ModelSettings(package="ct-lung", modalities=("CT",)))
 
 
-def ball_finder(*, enclosed: bool = True, largest_spacing_mm: float = 10.0) -> Model:
+def ball_finder(*, enclosed: bool = True, least_ml: float = 0.5) -> Model:
     """The same engine set to small things of low density."""
-    settings = ComponentSettings(-1024.0, -500.0, enclosed, 0.5, 5, largest_spacing_mm)
+    settings = ComponentSettings(-1024.0, -500.0, enclosed, least_ml, 5, 10.0)
     engine = ThresholdComponents("ball-finder", "1.0", "ball", settings)
     return Model(engine, "digest", (BALL,), SelectionPolicy(modalities=("CT",)))
 

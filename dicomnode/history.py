@@ -48,9 +48,12 @@ def results_before(connection: Connection, lease: Lease, packages: Collection[st
 
 
 def is_overtaken(connection: Connection, lease: Lease) -> bool:
-    """Whether results of the same package over newer images are out, so that those of this job came too late."""
+    """Whether results of the same package over newer images are out, so that those of this job came too late.
+
+    A report that these could not be processed is no such result: what this job found is all there is.
+    """
     return any(
-        result.package == lease.package and result.revision > lease.revision
+        result.package == lease.package and result.revision > lease.revision and not result.failed
         for result in results_of_study(connection, lease.study_instance_uid)
     )
 

@@ -10,7 +10,7 @@ from storage.schema import deliveries, jobs
 
 @dataclass(frozen=True, slots=True)
 class SentResult:
-    """An object that a job put in line for a destination. revision, package: the job's."""
+    """An object that a job put in line for a destination. revision, package: the job's; failed: it had no result."""
 
     job_id: int
     revision: int
@@ -19,10 +19,15 @@ class SentResult:
     sop_instance_uid: str
     sop_class_uid: str
     object_key: str
+    failed: bool
 
 
 COLUMNS = [
-    (jobs if field.name in {"revision", "package"} else deliveries).c[field.name] for field in fields(SentResult)
+    *(
+        (jobs if field.name in {"revision", "package"} else deliveries).c[field.name]
+        for field in fields(SentResult)[:-1]
+    ),
+    jobs.c.last_error != "",
 ]
 
 

@@ -178,6 +178,26 @@ def test_results_over_older_images_never_follow_newer_ones(stores: Stores, recei
     assert states == [JobState.SUPERSEDED, JobState.DONE]
 
 
+def test_a_failure_over_newer_images_does_not_silence_the_older(stores: Stores, receive: Receive) -> None:
+    """What was found before is all there is, and is sent beside the report that the rest could not be processed."""
+    study = Arriving(stores, receive)
+
+    class Slow(FakeEngine):
+        """Meanwhile the late image comes and somebody else fails on it."""
+
+        def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
+            """Be overtaken by a failure."""
+            study.image("L")
+            study.run(FakeEngine(error=EngineError("wrong output")))
+            return super().analyse(images)
+
+    study.image("R")
+    study.run(Slow())
+    failed, found = reports(study.sent())
+    assert "could not be processed" in failed.to_json()
+    assert "No candidate finding in 1 analysed image." in found.to_json()
+
+
 def test_results_that_come_out_meanwhile_are_named_too(
     stores: Stores, receive: Receive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +232,7 @@ def test_another_package_beside_it_is_not_replaced(stores: Stores) -> None:
 
 
 def _result(job_id: int, package: str) -> SentResult:
-    return SentResult(job_id, job_id, package, "pacs", f"1.2.{job_id}", REPORT, "key")
+    return SentResult(job_id, job_id, package, "pacs", f"1.2.{job_id}", REPORT, "key", failed=False)
 
 
 def test_a_lost_file_of_an_earlier_run_stops_nothing(stores: Stores, receive: Receive) -> None:

@@ -24,7 +24,24 @@ def test_results_come_with_their_job_and_destination(db: Database) -> None:
         ("pacs", outgoing(1).object_key),
         ("viewer", outgoing(0).object_key),
     ]
-    assert {(item.job_id, item.revision, item.package) for item in found} == {(job_id, 1, "mammo-mass")}
+    assert {(item.job_id, item.revision, item.package, item.failed) for item in found} == {
+        (job_id, 1, "mammo-mass", False)
+    }
+
+
+def test_results_of_a_failure_say_so(db: Database) -> None:
+    """A dead job's report is there like any other, and a job that ends well later is no failure."""
+    job_id = queued_deliveries(db, 1)
+    for failure in ("could not be read", ""):
+        lease = claim(db)
+        with db.transaction() as connection:
+            if failure:
+                queue.bury(connection, lease, failure)
+            else:
+                queue.complete(connection, lease, summary="findings: 0")
+            assert [item.failed for item in results_of_study(connection, STUDY)] == [bool(failure)]
+            if failure:
+                queue.requeue(connection, job_id)
 
 
 def test_a_study_without_results_has_none(db: Database) -> None:

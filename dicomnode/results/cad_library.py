@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset
 
-from dicomnode.images.attributes import number
-from dicomnode.images.mammography import read_laterality, read_view, read_view_modifiers
-from dicomnode.images.spacing import read_spacing
+from dicomnode.images.mammography import read_laterality
 from dicomnode.results import codes, content
-from dicomnode.results.library import CONTEXT, dates, orientation
+from dicomnode.results.library import CONTEXT, angles, dates, orientation, pixel_size, view
 
 
 def cad_library(headers: Sequence[Dataset]) -> Dataset:
@@ -22,17 +20,8 @@ def _descriptors(header: Dataset) -> Iterator[Dataset]:
     laterality = read_laterality(header)
     if laterality is not None:
         yield content.code(CONTEXT, codes.IMAGE_LATERALITY, codes.BREASTS[laterality])
-    view = codes.VIEWS.get(read_view(header) or "")
-    if view is not None:
-        modifiers = [codes.MODIFIERS[name] for name in sorted(read_view_modifiers(header))]
-        children = [content.code("HAS CONCEPT MOD", codes.IMAGE_VIEW_MODIFIER, modifier) for modifier in modifiers]
-        yield content.code(CONTEXT, codes.IMAGE_VIEW, view, children)
+    yield from view(header)
     yield from orientation(header)
     yield from dates(header)
-    spacing = read_spacing(header)
-    if spacing is not None:
-        yield content.number(CONTEXT, codes.HORIZONTAL_SPACING, 1000 * spacing.column_mm, codes.MICROMETER)
-        yield content.number(CONTEXT, codes.VERTICAL_SPACING, 1000 * spacing.row_mm, codes.MICROMETER)
-    angle = number(header, "PositionerPrimaryAngle")
-    if angle is not None:
-        yield content.number(CONTEXT, codes.PRIMARY_ANGLE, angle, codes.DEGREE)
+    yield from pixel_size(header, 1000.0, codes.MICROMETER)
+    yield from angles(header)

@@ -109,6 +109,7 @@ FAILED = _dcm("111224", "Failed")
 NOT_ATTEMPTED = _dcm("111225", "Not Attempted")
 IMAGE_VIEW_MODIFIER = _dcm("111032", "Image View Modifier")
 PRIMARY_ANGLE = _dcm("112011", "Positioner Primary Angle")
+SECONDARY_ANGLE = _dcm("112012", "Positioner Secondary Angle")
 BREASTS = {"L": _sct("80248007", "Left breast"), "R": _sct("73056007", "Right breast")}  # CID 6022
 SELECTED_REGION = _dcm("111099", "Selected region")
 _BREAST_DENSITY = _sct("129793001", "Mammography breast density")

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from dicomnode.images.attributes import flag, number
-from dicomnode.images.mammography import read_laterality, read_patient_orientation, read_view
+from dicomnode.images.mammography import read_laterality, read_patient_orientation, read_view, read_view_modifiers
 from dicomnode.images.spacing import read_spacing
 from dicomnode.results import codes, content
 from dicomnode.results.content import Relation
@@ -66,15 +66,20 @@ def _numbers(values: Sequence[tuple[Code, float | None]]) -> Iterator[Dataset]:
 
 
 def _projection(header: Dataset) -> Iterator[Dataset]:
-    """TID 1603. The spacing is the one that sizes are measured with, and says where it is from."""
-    view = codes.VIEWS.get(read_view(header) or "")
-    if view is not None:
-        yield content.code(CONTEXT, codes.IMAGE_VIEW, view)
+    """TID 1603."""
+    yield from view(header)
     yield from orientation(header)
-    spacing = read_spacing(header)
-    if spacing is not None:
-        yield content.number(CONTEXT, codes.HORIZONTAL_SPACING, spacing.column_mm, codes.MILLIMETER)
-        yield content.number(CONTEXT, codes.VERTICAL_SPACING, spacing.row_mm, codes.MILLIMETER)
+    yield from pixel_size(header, 1.0, codes.MILLIMETER)
+    yield from angles(header)
+
+
+def view(header: Dataset) -> Iterator[Dataset]:
+    """View of a mammogram with its modifiers."""
+    seen = codes.VIEWS.get(read_view(header) or "")
+    if seen is not None:
+        modifiers = [codes.MODIFIERS[name] for name in sorted(read_view_modifiers(header))]
+        children = [content.code("HAS CONCEPT MOD", codes.IMAGE_VIEW_MODIFIER, modifier) for modifier in modifiers]
+        yield content.code(CONTEXT, codes.IMAGE_VIEW, seen, children)
 
 
 def orientation(header: Dataset) -> Iterator[Dataset]:
@@ -83,3 +88,22 @@ def orientation(header: Dataset) -> Iterator[Dataset]:
     if directions is not None:
         yield content.text(CONTEXT, codes.ORIENTATION_ROW, directions[0])
         yield content.text(CONTEXT, codes.ORIENTATION_COLUMN, directions[1])
+
+
+def pixel_size(header: Dataset, per_mm: float, unit: Code) -> Iterator[Dataset]:
+    """The spacing that sizes are measured with. per_mm: how many of the unit are a millimetre."""
+    spacing = read_spacing(header)
+    if spacing is not None:
+        yield content.number(CONTEXT, codes.HORIZONTAL_SPACING, per_mm * spacing.column_mm, unit)
+        yield content.number(CONTEXT, codes.VERTICAL_SPACING, per_mm * spacing.row_mm, unit)
+
+
+def angles(header: Dataset) -> Iterator[Dataset]:
+    """How the tube was tilted, in degrees."""
+    for name, keyword in (
+        (codes.PRIMARY_ANGLE, "PositionerPrimaryAngle"),
+        (codes.SECONDARY_ANGLE, "PositionerSecondaryAngle"),
+    ):
+        angle = number(header, keyword)
+        if angle is not None:
+            yield content.number(CONTEXT, name, angle, codes.DEGREE)

@@ -179,18 +179,14 @@ def test_labels_become_single_image_findings(value: str, kind: str, described: l
 
 def test_the_library_describes_each_image() -> None:
     """Side as a breast, view with its modifier, spacing in micrometres and the angle of the tube."""
-    header = digital_header()
-    header.PositionerPrimaryAngle = "45.5"
-    modifier = Dataset()
-    modifier.CodeValue, modifier.CodingSchemeDesignator, modifier.CodeMeaning = "399161006", "SCT", "Cleavage"
-    header.ViewCodeSequence[0].ViewModifierCodeSequence = [modifier]
+    header = digital_header(cleavage=True)
     report = cad_of(run_over([(header, [])]))
     assert (value_of(report, "111027"), value_of(report, "111031")) == ("80248007", "399368009")
     assert value_of(report, "111032") == "399161006"
     (spacing,), (angle,) = named(report, "111026"), named(report, "112011")
     assert spacing.MeasuredValueSequence[0].NumericValue == 100
     assert spacing.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeMeaning == "micrometer"
-    assert angle.MeasuredValueSequence[0].NumericValue == 45.5
+    assert angle.MeasuredValueSequence[0].NumericValue == 45
 
 
 def test_only_mammography_has_a_cad_report() -> None:

@@ -52,8 +52,8 @@ def remarks_on(header: Dataset, chest_wall: Side | None, views: tuple[str, ...] 
 
 
 def laterality_not_stated(seen: _Seen) -> str:
-    """A finding without a side is half a finding."""
-    return "" if seen.laterality else "The file does not say whether this is the left or the right breast."
+    """A finding without a side is half a finding; an image of both breasts at once has none either."""
+    return "" if seen.laterality else "The file does not name one breast, left or right, that it shows."
 
 
 def mirrored_pixels(seen: _Seen) -> str:

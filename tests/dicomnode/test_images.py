@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
+from pydicom.pixels import apply_voi_lut
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
@@ -241,6 +242,29 @@ def test_a_real_digital_mammogram(test_data: Path) -> None:
     assert image.valid is not None
     assert 0.2 < image.valid.mean() < 0.5
     assert image.pixels[~image.valid].max() == 0.0
+
+
+def test_the_first_of_a_real_devices_choices_is_taken(test_data: Path) -> None:
+    """GE offers NORMAL, HARDER and SOFTER, each as a LUT and as a window: the first LUT, and always that."""
+    path = test_data / "dicom" / "ffdm" / "GH133.dcm"
+    header = read_header(path)
+    assert [item.LUTExplanation for item in header.VOILUTSequence] == ["NORMAL", "HARDER", "SOFTER"]
+    image = load_image(path)
+    stored = dcmread(path).pixel_array
+    rows = slice(1000, 1200)
+    normal, harder = (apply_voi_lut(stored[rows], header, index=index) / 4095 for index in (0, 1))
+    assert image.valid is not None
+    seen = image.valid[rows]
+    assert np.allclose(image.pixels[rows][seen], normal[seen], atol=1e-6)
+    assert not np.allclose(image.pixels[rows][seen], harder[seen], atol=0.05)
+
+
+def test_the_flip_attribute_is_not_applied(tmp_path: Path) -> None:
+    """Field of View Horizontal Flip says what the device did before it wrote the pixels (PS3.3 C.8.11.7)."""
+    pixels = ramp(0, 4095, 64, 48)
+    flipped = write(tmp_path / "yes.dcm", image_dataset(pixels, 12, FieldOfViewHorizontalFlip="YES"))
+    plain = write(tmp_path / "no.dcm", image_dataset(pixels, 12, FieldOfViewHorizontalFlip="NO"))
+    assert np.array_equal(load_image(flipped).pixels, load_image(plain).pixels)
 
 
 def test_real_film() -> None:

@@ -92,10 +92,11 @@ def test_an_image_on_its_side(orientation: tuple[str, str], edge: str) -> None:
     assert f"at the {edge} of the image" in remark.sentence
 
 
-def test_a_missing_side() -> None:
-    """The reader must look it up."""
+@pytest.mark.parametrize("laterality", ["", "B"])
+def test_a_missing_side(laterality: str) -> None:
+    """The reader must look it up; B is both breasts in one image."""
     header = digital_header()
-    header.ImageLaterality = ""
+    header.ImageLaterality = laterality
     assert rules(header) == ["laterality_not_stated"]
 
 

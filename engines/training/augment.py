@@ -59,7 +59,8 @@ def draw(data: CachedCases, rng: np.random.Generator, settings: AugmentSettings)
     boxes, malignant = data.boxes[number], data.malignant[number]
     affine = _random_affine(planes[..., 0], boxes, rng, settings)
     size = (settings.crop_columns, settings.crop_rows)
-    crop = np.asarray(cv2.warpAffine(planes, affine, size, flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)), np.uint8)
+    warp = between_centres(affine)
+    crop = np.asarray(cv2.warpAffine(planes, warp, size, flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)), np.uint8)
     moved = move_boxes(boxes, affine)
     crop = grey_values(crop, rng)
     if rng.random() < settings.cutout_share:
@@ -68,14 +69,14 @@ def draw(data: CachedCases, rng: np.random.Generator, settings: AugmentSettings)
     for mask in data.outlines[number] if data.outlines else ():
         rows, columns = mask.pixels.shape
         outlined[mask.row0 : mask.row0 + rows, mask.column0 : mask.column0 + columns] |= mask.pixels
-    outline = np.asarray(cv2.warpAffine(outlined, affine, size, flags=cv2.INTER_NEAREST), np.uint8)
+    outline = np.asarray(cv2.warpAffine(outlined, warp, size, flags=cv2.INTER_NEAREST), np.uint8)
     return _targets(crop, moved, malignant, outline)
 
 
 def _random_affine(
     plain: NDArray[np.uint8], boxes: Float, rng: np.random.Generator, settings: AugmentSettings
 ) -> NDArray[np.float64]:
-    """A 2 x 3 matrix from input pixels to crop pixels."""
+    """A 2 x 3 matrix from input pixels to crop pixels, on edges like boxes (pixel i covers i..i+1)."""
     rows, columns = settings.crop_rows, settings.crop_columns
     scale = float(np.exp(rng.uniform(np.log(settings.smallest_scale), np.log(settings.largest_scale))))
     if len(boxes) and rng.random() < settings.lesion_share:
@@ -94,6 +95,12 @@ def _random_affine(
     turn[1] *= -1.0 if rng.random() < 0.5 else 1.0  # noqa: PLR2004 - upside down as often as not
     place = np.array([columns, rows]) / 2 + shift - turn @ centre
     return np.concatenate([turn, place[:, None]], axis=1)
+
+
+def between_centres(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same mapping for OpenCV, to which pixel i lies at i, not at i + 0.5; without it a mirror is a pixel off."""
+    offset = affine[:, 2] + affine[:, :2] @ (0.5, 0.5) - 0.5
+    return np.concatenate([affine[:, :2], offset[:, None]], axis=1)
 
 
 def move_boxes(boxes: Float, affine: NDArray[np.float64]) -> Float:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.annotations import Case
+from engines.base import Mask
 from engines.decode import DecodeSettings, decode
 from engines.networks.one_stage import RawOutputs
 from engines.training.augment import AugmentSettings, Sample, draw, move_boxes
@@ -96,3 +99,16 @@ def test_a_moved_box_keeps_its_ellipse(angle: float, scale: float, mirrored: boo
     moved = affine[:, :2] @ ellipse + affine[:, 2:]
     expected = [*moved.min(axis=1), *moved.max(axis=1)]
     np.testing.assert_allclose(move_boxes(np.array([BOX], np.float32), affine)[0], expected, atol=0.05)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_mass_and_its_box_move_alike(data: CachedCases, seed: int) -> None:
+    """Turned, mirrored, scaled and shifted, pixels and box stay together to a fraction of an input pixel."""
+    row, column = np.mgrid[:60, :48] + 0.5
+    ellipse = np.hypot((row - 30) / 30, (column - 24) / 24) < 1
+    outlined = replace(data, outlines=((Mask(int(BOX[1]), int(BOX[0]), ellipse),),))
+    sample = _sample(outlined, seed)
+    x0, y0, x1, y1 = sample.boxes[0]
+    rows, columns = np.nonzero(sample.outline)
+    assert columns.mean() + 0.5 == pytest.approx((x0 + x1) / 2, abs=0.3)
+    assert rows.mean() + 0.5 == pytest.approx((y0 + y1) / 2, abs=0.3)

@@ -75,4 +75,4 @@ def _first_that_runs(package: ModelPackage, precision: str, threads: int) -> Det
 def _engine(package: ModelPackage, backend: Backend, reason: str) -> Detector:
     digest = package.weights(backend.precision).sha256
     described = EngineDescription(package.name, package.version, digest, backend.name, backend.precision, reason)
-    return Detector(package, backend, described, package.guard())
+    return Detector(package, backend, described, package.guard(backend.precision))

@@ -43,12 +43,16 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """One exported variant of the network. file: its name in the package folder."""
+    """One exported variant of the network. file: its name in the package folder.
+
+    guard_limit: stands for the guard's where these weights run; rounding moves features. None where it fits.
+    """
 
     file: Text
     precision: Literal["fp32", "fp16", "bf16", "int8"]
     sha256: Annotated[str, Field(min_length=64, max_length=64)]
     size_bytes: Annotated[int, Field(gt=0)]
+    guard_limit: Annotated[float, Field(gt=0)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,10 +89,11 @@ class ModelPackage:
         """The model card's file."""
         return self.folder / self.manifest.model_card
 
-    def guard(self) -> Guard | None:
-        """The input guard, None where the package has none. Raises PackageError."""
+    def guard(self, precision: str = "fp32") -> Guard | None:
+        """The input guard for the weights that run, None where the package has none. Raises PackageError."""
         meant = self.manifest.guard
-        return read_guard(self.folder / meant.file, meant.limit) if meant else None
+        limit = self.weights(precision).guard_limit
+        return read_guard(self.folder / meant.file, limit or meant.limit) if meant else None
 
     def weights(self, precision: str = "fp32") -> Weights:
         """The variant of that precision. Raises PackageError where the package has none."""

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from engines.base import Backend
 from engines.errors import EngineError, EngineOutputError
-from engines.factory import open_engine
+from engines.factory import OPENERS, open_engine
 from engines.guard import EMBEDDING, Guard, fit_guard, guard_bytes
 from engines.implant import implant_refusal
-from engines.manifest import GuardFile
+from engines.manifest import GuardFile, Weights
 from engines.package import ModelPackage, find_package, load_package
 from engines.preprocess import Filter, to_batch
 from engines.training.amend import amend
@@ -30,6 +30,7 @@ from engines.training.cases import read_cases, split_by_patient
 from engines.training.command import tell
 
 FILE_NAME = "guard.npz"
+ROUNDING = "openvino"  # runs every precision
 SHRINKAGE = 0.1
 QUANTILE = 0.995  # of the validation images' distances becomes the limit
 SECTION = """## Input guard
@@ -89,7 +90,18 @@ def run(options: argparse.Namespace) -> ModelPackage:
         "limit": guard.limit,
         "refused": others,
     }
-    return write(package, guard, figures)
+    return write(package, guard, with_limits(package, guard, sets["validation"].planes[name]), figures)
+
+
+def with_limits(package: ModelPackage, guard: Guard, planes: NDArray[np.uint8]) -> tuple[Weights, ...]:
+    """The package's weights with limits of their own for those that are not float32, measured where they run."""
+    found = []
+    for item in package.manifest.weights:
+        limit = None
+        if item.precision != "fp32":
+            limit = limit_for(guard, OPENERS[ROUNDING](package, item.precision, 0), planes)
+        found.append(replace(item, guard_limit=limit))
+    return tuple(found)
 
 
 def embeddings(backend: Backend, planes: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -118,7 +130,7 @@ def refusals(guard: Guard, backend: Backend, data: CachedCases, name: Filter) ->
     return {"images": len(planes), "by_distance": int(far.sum()), "as_implant": int(implants.sum())}
 
 
-def write(package: ModelPackage, guard: Guard, figures: dict[str, Any]) -> ModelPackage:
+def write(package: ModelPackage, guard: Guard, weights: tuple[Weights, ...], figures: dict[str, Any]) -> ModelPackage:
     """The guard's file, and its mention in manifest, evaluation and card."""
     content = guard_bytes(guard)
     (package.folder / FILE_NAME).write_bytes(content)
@@ -128,7 +140,7 @@ def write(package: ModelPackage, guard: Guard, figures: dict[str, Any]) -> Model
         for part, facts in figures["refused"].items()
     )
     section = SECTION.format(**{**figures, "refused": refused, "shrinkage": SHRINKAGE})
-    return amend(package, replace(package.manifest, guard=meant), "guard", figures, section)
+    return amend(package, replace(package.manifest, guard=meant, weights=weights), "guard", figures, section)
 
 
 if __name__ == "__main__":

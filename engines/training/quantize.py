@@ -17,6 +17,10 @@ from onnxruntime.quantization import (  # type: ignore[import-untyped]  # ships 
 from engines.onnx import INPUT_NAME
 from engines.preprocess import to_batch
 
+# Clip and Relu too, so that a convolution's range is what is left after them: quantised before its ReLU6, it spends
+# most of its 256 steps on values that are cut off at once, which cost 0.04 of image AUC.
+QUANTIZED = ("Conv", "Clip", "Relu", "Add", "Resize")
+
 
 class Pictures(CalibrationDataReader):  # type: ignore[misc]  # the base class is untyped
     """Feeds planes uint8 (N, rows, columns, 3) to the calibration, one by one."""
@@ -41,7 +45,7 @@ def quantize(source: Path, target: Path, planes: NDArray[np.uint8]) -> None:
         str(target),
         Pictures(planes),
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv"],
+        op_types_to_quantize=list(QUANTIZED),
         nodes_to_exclude=answering(onnx.load(source)),
         per_channel=True,
         activation_type=QuantType.QUInt8,

@@ -30,6 +30,7 @@ from engines.training.amend import amend, with_weights
 from engines.training.cache import CachedCases, cached
 from engines.training.cases import read_cases, split_by_patient
 from engines.training.command import tell
+from engines.training.guard import with_limits
 from engines.training.quantize import quantize
 
 BACKEND = "openvino"  # computes in all three precisions
@@ -107,8 +108,12 @@ def run(options: argparse.Namespace) -> ModelPackage:
     base = replace(
         package.manifest, weights=tuple(item for item in package.manifest.weights if item.precision not in precisions)
     )
+    final = with_weights(base, *kept)
+    if (guard := package.guard()) is not None:
+        planes = sets["validation"].planes[package.preprocess.filter]
+        final = replace(final, weights=with_limits(replace(package, manifest=final), guard, planes))
     figures, section = report(measured)
-    return amend(package, with_weights(base, *kept), "variants", figures, section)
+    return amend(package, final, "variants", figures, section)
 
 
 def _sets(options: argparse.Namespace, package: ModelPackage) -> dict[str, CachedCases]:

@@ -10,6 +10,7 @@ from engines.base import Analysed, EngineDescription, Refused
 from engines.detector import Detector
 from engines.errors import EngineOutputError, PackageError
 from engines.guard import Guard, fit_guard, guard_bytes, read_guard
+from engines.manifest import GuardFile
 from engines.package import find_package, load_package
 from tests.engines.phantom import phantom
 from tests.engines.test_detector import ScriptedBackend
@@ -104,3 +105,15 @@ def test_a_network_that_does_not_fit_its_guard_is_an_error(embedding: tuple[floa
     """No embedding, one of another size or one that is not finite: never silently accepted."""
     with pytest.raises(EngineOutputError, match="embedding"):
         _detector(embedding).analyse([phantom()])
+
+
+def test_weights_may_have_a_limit_of_their_own(tmp_path: Path) -> None:
+    """Rounded weights move features: their limit stands for the guard's, and only for them."""
+    package = load_package(find_package("mammo-mass"))
+    (tmp_path / "guard.npz").write_bytes(guard_bytes(fit_guard(_cloud(), 0.1)))
+    exact = replace(package.weights(), guard_limit=None)
+    rough = replace(exact, precision="int8", guard_limit=9.0)
+    manifest = replace(package.manifest, guard=GuardFile("guard.npz", "0" * 64, 7.0), weights=(exact, rough))
+    changed = replace(package, folder=tmp_path, manifest=manifest)
+    limits = [guard.limit for name in ("fp32", "int8") if (guard := changed.guard(name)) is not None]
+    assert limits == [7.0, 9.0]

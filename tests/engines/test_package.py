@@ -120,9 +120,9 @@ def test_a_missing_file_is_named(package: Path, name: str) -> None:
 
 
 def test_a_precision_that_is_not_there_is_refused(package: Path) -> None:
-    """Asking for int8 weights of a float package names what it has."""
-    with pytest.raises(PackageError, match="no int8 weights; it has fp32"):
-        load_package(package).weights("int8")
+    """Asking for weights that the package does not have names what it has."""
+    with pytest.raises(PackageError, match="no fp16 weights; it has fp32"):
+        load_package(package).weights("fp16")
 
 
 def test_only_a_failed_run_may_be_tried_again() -> None:

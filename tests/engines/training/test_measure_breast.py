@@ -1,10 +1,12 @@
 import json
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from engines.package import find_package
 from engines.training.measure_breast import dice, main, mean_with_interval
 from tests.engines.phantom import breast_area, phantom
 
@@ -29,6 +31,16 @@ def test_drawn_breasts_are_matched(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (figures["images"], figures["patients"]) == (3, 3)
     assert figures["dice_with_pectoral"]["value"] > 0.95
     assert figures["dice_without_pectoral"]["value"] < figures["dice_with_pectoral"]["value"] - 0.02
+
+
+def test_a_package_takes_the_figures_on_its_card(tmp_path: Path) -> None:
+    """With --package they stand in its evaluation and its card."""
+    _labelled(tmp_path, pectoral=False)
+    folder = tmp_path / "package"
+    shutil.copytree(find_package("mammo-mass"), folder)
+    assert main(["--data", str(tmp_path), "--package", str(folder)]) == 0
+    assert json.loads((folder / "evaluation.json").read_text())["breast_region"]["images"] == 3
+    assert "on 3 films of 3 patients" in (folder / "MODEL_CARD.md").read_text()
 
 
 def test_an_image_without_a_breast_counts_as_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,6 +178,12 @@ def test_the_report_is_drawn_over_its_image(viewer: Viewer, delivered: Delivered
     assert uid is not None
     found = delivered.of_image(uid)
     assert found
+
+    def drawn() -> bool:
+        viewer.resize()
+        return bool(measured(viewer.look()).any())
+
+    wait_until(drawn, "OHIF draws the report", every_s=1.0)
     picture, place = viewer.look_at(delivered.sources[uid].pixels)
     viewer.keep(tmp_path / "report.png")
     for finding in found:

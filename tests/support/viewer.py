@@ -108,6 +108,12 @@ class Viewer:
         """The next image of the series."""
         self._page.keyboard.press("ArrowDown")
 
+    def resize(self) -> None:
+        """Make the window a little smaller; OHIF 3.12 now and then waits for this before it draws a report."""
+        size = self._page.viewport_size
+        assert size is not None, "a window without a size"
+        self._page.set_viewport_size({"width": size["width"], "height": size["height"] - 2})
+
     def says(self, words: str) -> None:
         """Wait until the words stand on the page."""
         self._page.get_by_text(words).first.wait_for()

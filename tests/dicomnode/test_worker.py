@@ -17,10 +17,12 @@ from tests.support.engine import FakeEngine, detection, model
 
 Receive = Callable[..., Dataset]
 REPORT = "1.2.840.10008.5.1.4.1.1.88.34"
+CAD_REPORT = "1.2.840.10008.5.1.4.1.1.88.50"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
 VIEWER = PACS.model_copy(update={"name": "viewer", "segmentation_form": "fractional", "invented_geometry": True})
 SR_ONLY = DestinationSettings(name="sr-only", ae_title="SRONLY", host="127.0.0.1", port=105, objects=("sr",))
+WORKSTATION = PACS.model_copy(update={"name": "workstation", "objects": ("cad",)})
 
 
 class Bench:
@@ -32,7 +34,7 @@ class Bench:
             stores.database,
             stores.archive,
             {"fake": model(engine)},
-            [PACS, SR_ONLY, VIEWER],
+            [PACS, SR_ONLY, VIEWER, WORKSTATION],
             settings,
             "worker-test",
             on_deadline=lambda: pytest.fail("the job's deadline passed"),
@@ -69,6 +71,7 @@ def test_findings_go_to_every_destination_as_it_wants(stores: Stores, receive: R
     assert sorted(item.SOPClassUID for item in sent) == sorted([REPORT, SEGMENTATION, SEGMENTATION])
     assert {item.StudyInstanceUID for item in sent} == {"1.2.3"}
     assert [item.SOPClassUID for item in bench.sent("sr-only")] == [REPORT]
+    assert [item.SOPClassUID for item in bench.sent("workstation")] == [CAD_REPORT]
 
 
 def test_each_destination_gets_its_variant(stores: Stores, receive: Receive) -> None:
@@ -197,6 +200,6 @@ def test_the_same_work_twice_gives_the_same_objects(stores: Stores, receive: Rec
     with stores.database.transaction() as connection:
         connection.exec_driver_sql("UPDATE jobs SET lease_until = 0")
     assert bench.worker.do_one_round()
-    assert len(written[0]) == 3
+    assert len(written[0]) == 4
     assert results() == written[0]
     assert len(bench.sent()) == 2

@@ -14,6 +14,7 @@ from onnxruntime.quantization import (  # type: ignore[import-untyped]  # ships 
     quantize_static,
 )
 
+from engines.networks.one_stage import BOX_CHANNELS
 from engines.onnx import INPUT_NAME
 from engines.preprocess import to_batch
 
@@ -54,6 +55,7 @@ def quantize(source: Path, target: Path, planes: NDArray[np.uint8]) -> None:
 
 
 def answering(model: onnx.ModelProto) -> list[str]:
-    """Names of the convolutions whose result is an output of the graph."""
-    outputs = {output.name for output in model.graph.output}
-    return [node.name for node in model.graph.node if node.op_type == "Conv" and outputs & set(node.output)]
+    """Names of the convolutions that answer: their few channels are logits or sides of boxes."""
+    channels = {item.name: item.dims[0] for item in model.graph.initializer if item.dims}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    return [node.name for node in convolutions if channels.get(node.input[1], 0) <= BOX_CHANNELS]

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from engines.onnx import open_onnx
 from engines.package import find_package, load_package
 from engines.preprocess import prepare, to_batch
 from engines.training import guard, variants
-from engines.training.quantize import quantize
+from engines.training.quantize import answering, quantize
 from engines.training.variants import Figures, changes, holds, report
 from tests.engines.phantom import Blob, phantom
 
@@ -107,3 +108,11 @@ def test_bad_data_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixt
         assert "annotations.csv is missing" in capsys.readouterr().err
         assert main(["--package", str(tmp_path), "--data", str(tmp_path), "--cache", str(tmp_path / "c")]) == 1
         assert "no model package" in capsys.readouterr().err
+
+
+def test_what_answers_stays_float32(package: Path) -> None:
+    """The three convolutions of score, sides and malignancy, and no other."""
+    loaded = load_package(package)
+    found = answering(onnx.load(package / loaded.weights().file))
+    assert len(found) >= 3
+    assert len(found) <= 4

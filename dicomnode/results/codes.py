@@ -50,6 +50,20 @@ ORIENTATION_ROW = _dcm("111044", "Patient Orientation Row")
 ORIENTATION_COLUMN = _dcm("111043", "Patient Orientation Column")
 HORIZONTAL_SPACING = _dcm("111026", "Horizontal Pixel Spacing")
 VERTICAL_SPACING = _dcm("111066", "Vertical Pixel Spacing")
+FRAME_OF_REFERENCE = _dcm("112227", "Frame of Reference UID")
+
+# slices in the image library, TID 1604
+SPACING_BETWEEN_SLICES = _dcm("112226", "Spacing between slices")
+SLICE_THICKNESS = _dcm("112225", "Slice Thickness")
+POSITION_X = _dcm("110901", "Image Position (Patient) X")
+POSITION_Y = _dcm("110902", "Image Position (Patient) Y")
+POSITION_Z = _dcm("110903", "Image Position (Patient) Z")
+ROW_X = _dcm("110904", "Image Orientation (Patient) Row X")
+ROW_Y = _dcm("110905", "Image Orientation (Patient) Row Y")
+ROW_Z = _dcm("110906", "Image Orientation (Patient) Row Z")
+COLUMN_X = _dcm("110907", "Image Orientation (Patient) Column X")
+COLUMN_Y = _dcm("110908", "Image Orientation (Patient) Column Y")
+COLUMN_Z = _dcm("110909", "Image Orientation (Patient) Column Z")
 
 # measurement groups, TID 1410, 1501, 4019
 MEASUREMENT_GROUP = _dcm("125007", "Measurement Group")
@@ -163,6 +177,7 @@ MILLIMETER = Code("mm", "UCUM", "mm")
 SQUARE_MILLIMETER = Code("mm2", "UCUM", "square millimeter")
 CUBIC_MILLIMETER = Code("mm3", "UCUM", "cubic millimeter")
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+COSINE = Code("{-1:1}", "UCUM", "{-1:1}")
 PIXELS = Code("{pixels}", "UCUM", "pixels")
 
 # equipment and algorithm, CID 7005 and 7162

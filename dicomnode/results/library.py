@@ -1,6 +1,6 @@
 """The image library: which images were looked at, and what a reader of the report must know of each.
 
-PS3.16 TID 1600 to 1603. Written here and not by highdicom, whose version demands ImagerPixelSpacing and
+PS3.16 TID 1600 to 1604. Written here and not by highdicom, whose version demands ImagerPixelSpacing and
 PatientOrientation and leaves out laterality, view and calibration.
 """
 
@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from dicomnode.images.attributes import flag, number
+from dicomnode.images.attributes import flag, number, text
 from dicomnode.images.mammography import read_laterality, read_patient_orientation, read_view, read_view_modifiers
 from dicomnode.images.spacing import read_spacing
 from dicomnode.results import codes, content
 from dicomnode.results.content import Relation
+from dicomnode.results.cross_section import cross_section, is_cross_section
 from dicomnode.results.identity import copied
 from dicomnode.results.tracking import site_of
 
@@ -29,7 +30,7 @@ def image_library(headers: Sequence[Dataset]) -> Dataset:
 
 def _descriptors(header: Dataset) -> Iterator[Dataset]:
     yield from _general(header)
-    yield from _projection(header)
+    yield from cross_section(header) if is_cross_section(header) else _projection(header)
 
 
 def _general(header: Dataset) -> Iterator[Dataset]:
@@ -44,6 +45,9 @@ def _general(header: Dataset) -> Iterator[Dataset]:
     if laterality is not None:
         yield content.code(CONTEXT, codes.IMAGE_LATERALITY, codes.SIDES[laterality])
     yield from dates(header)
+    frame_of_reference = text(header, "FrameOfReferenceUID")
+    if frame_of_reference:
+        yield content.uid_reference(CONTEXT, codes.FRAME_OF_REFERENCE, frame_of_reference)
     yield from _numbers(((codes.PIXEL_ROWS, number(header, "Rows")), (codes.PIXEL_COLUMNS, number(header, "Columns"))))
 
 

@@ -81,6 +81,22 @@ def test_the_evidence_has_every_slice_and_the_segmentation(lungs: StudyAnalysis)
     assert slices[0].SeriesInstanceUID == source.UID
 
 
+def test_the_image_library_says_where_each_slice_lies(lungs: StudyAnalysis) -> None:
+    """Position and orientation of every slice, and the frame of reference that they are in."""
+    (report,) = objects(lungs, ResultKind.REPORT)
+    slices = lungs.volumes[0].stack.headers
+    for letter, index in (("X", 0), ("Y", 1), ("Z", 2)):
+        said = [
+            float(item.MeasuredValueSequence[0].NumericValue)
+            for item in content(report, f"Image Position (Patient) {letter}")
+        ]
+        assert said == pytest.approx([header.ImagePositionPatient[index] for header in slices])
+    for part, start in (("Row", 0), ("Column", 3)):
+        items = content(report, f"Image Orientation (Patient) {part} X")
+        assert [float(item.MeasuredValueSequence[0].NumericValue) for item in items] == [1 - start / 3] * len(slices)
+    assert {item.UID for item in content(report, "Frame of Reference UID")} == {slices[0].FrameOfReferenceUID}
+
+
 def test_the_outcome_in_words(lungs: StudyAnalysis) -> None:
     """Regions in series, each in a line with its sizes, and that nobody judged them."""
     outcome = verdict(lungs)

@@ -19,6 +19,7 @@ from pynetdicom.dsutils import encode
 from tests.support import dcmtk, studies
 from tests.support.destination import SUCCESS, ControlledArchive
 from tests.support.node import Destination, NodeConfig, NodeProcess, running_node
+from tests.support.package import without_guard
 from tests.support.raw_association import NotAccepted, raw_association
 from tests.support.waiting import wait_until
 
@@ -42,7 +43,11 @@ def results() -> Iterator[ControlledArchive]:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, results: ControlledArchive) -> Iterator[NodeProcess]:
     """One node for all tests of this file: what one does to it, the next would notice."""
-    config = NodeConfig(tmp_path_factory.mktemp("node"), Destination(results.ae_title, results.port))
+    config = NodeConfig(
+        tmp_path_factory.mktemp("node"),
+        Destination(results.ae_title, results.port),
+        package=without_guard(tmp_path_factory.mktemp("package")),
+    )
     with running_node(config) as running:
         yield running
 

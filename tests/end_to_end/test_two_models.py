@@ -9,6 +9,7 @@ import pytest
 from tests.support import dcmtk, phantom_ct, studies
 from tests.support.destination import ControlledArchive
 from tests.support.node import Destination, NodeConfig, NodeProcess, running_node
+from tests.support.package import without_guard
 
 CT_LUNG = {"package": "ct-lung", "modalities": ["CT"]}
 pytestmark = pytest.mark.usefixtures("needs_dcmtk")
@@ -26,7 +27,8 @@ def results() -> Iterator[ControlledArchive]:
 def node(tmp_path_factory: pytest.TempPathFactory, results: ControlledArchive) -> Iterator[NodeProcess]:
     """One node with both packages."""
     destination = Destination(results.ae_title, results.port)
-    config = NodeConfig(tmp_path_factory.mktemp("node"), destination, more_models=(CT_LUNG,))
+    package = without_guard(tmp_path_factory.mktemp("package"))
+    config = NodeConfig(tmp_path_factory.mktemp("node"), destination, package=package, more_models=(CT_LUNG,))
     with running_node(config) as running:
         yield running
 

@@ -116,8 +116,8 @@ def test_bfloat16_runs_where_it_can_and_is_named(package: ModelPackage) -> None:
         pytest.skip(str(error))
     assert engine.description.precision == "bf16"
     batch = to_batch(prepare(phantom(), package.preprocess).planes[None])
-    exact = open_engine(both, "openvino", 1).backend.run(batch)["heat"]
-    rough = engine.backend.run(batch)["heat"]
+    exact = open_engine(both, "openvino", 1).backend.run(batch)["embedding"]
+    rough = engine.backend.run(batch)["embedding"]
     assert 0 < np.abs(rough - exact).max() < 1.0
 
 

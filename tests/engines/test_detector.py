@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.base import Analysed, EngineDescription, InputImage, Refused
+from engines.decode import DecodeSettings, OutlineKind
 from engines.detector import Detector, calibrated
 from engines.factory import open_engine
 from engines.manifest import Calibration
@@ -48,6 +49,8 @@ def package() -> ModelPackage:
 
 
 def _scripted(package: ModelPackage, row: int, column: int) -> Detector:
+    """An engine whose network answers in maps, as a one-stage network does."""
+    package = replace(package, manifest=replace(package.manifest, decode=DecodeSettings()))
     description = EngineDescription(package.name, package.version, "", "scripted", "fp32", "")
     return Detector(package, ScriptedBackend(row, column), description)
 
@@ -68,6 +71,41 @@ def test_a_finding_lies_at_the_right_pixels(package: ModelPackage, side: str) ->
     rows, columns = np.nonzero(found.mask.pixels)
     assert found.mask.column0 + columns.mean() == pytest.approx(x, abs=30)
     assert found.mask.row0 + rows.mean() == pytest.approx(1100, abs=30)
+
+
+@dataclass
+class RegionBackend:
+    """Answers with one mass in a box, whose mask is the frame's lower half."""
+
+    box: tuple[float, float, float, float]
+    name: str = "scripted"
+    precision: str = "fp32"
+
+    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+        """One region per image, as a two-stage network gives it."""
+        boxes = np.tile(np.array(self.box, np.float32), (len(batch), 1, 1))
+        score = np.full((len(batch), 1), 6.0, np.float32)
+        masks = np.full((len(batch), 1, 28, 28), -6.0, np.float32)
+        masks[:, :, 14:] = 6.0
+        names = ("proposal_score", "region_score", "proposal_malignancy", "region_malignancy")
+        return {**dict.fromkeys(names, score), "boxes": boxes, "frames": boxes, "masks": masks}
+
+
+@pytest.mark.parametrize("outlines", ["learned", "classical"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_package_says_whose_outlines_are_sent(package: ModelPackage, side: str, outlines: OutlineKind) -> None:
+    """The network's mask, the lower half of its box, where the package trusts it; else one searched in the image."""
+    decode = DecodeSettings(network="two-stage", outlines=outlines)
+    package = replace(package, manifest=replace(package.manifest, decode=decode))
+    description = EngineDescription(package.name, package.version, "", "scripted", "fp32", "")
+    (outcome,) = Detector(package, RegionBackend((80, 240, 140, 300)), description).analyse([phantom(2500, 1500, side)])
+    assert isinstance(outcome, Analysed)
+    (found,) = outcome.detections
+    assert found.mask is not None
+    middle = (found.box[1] + found.box[3]) / 2
+    assert (found.mask.row0 >= middle - 2) == (outlines == "learned")
+    assert found.box[0] - 1 <= found.mask.column0
+    assert found.mask.column0 + found.mask.pixels.shape[1] <= found.box[2] + 1
 
 
 def test_a_finding_at_the_edge_stays_in_the_image(package: ModelPackage) -> None:

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.base import Analysed, EngineDescription, Refused
+from engines.decode import DecodeSettings
 from engines.detector import Detector
 from engines.errors import EngineOutputError, PackageError
 from engines.guard import Guard, fit_guard, guard_bytes, read_guard
@@ -87,7 +88,7 @@ def _detector(embedding: tuple[float, ...] | None) -> Detector:
     backend = Feeling(40, 10, embedding=embedding)
     description = EngineDescription(package.name, package.version, "", "scripted", "fp32", "")
     guard = Guard(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), 5.0)
-    plain = replace(package, manifest=replace(package.manifest, threshold=0.5))
+    plain = replace(package, manifest=replace(package.manifest, threshold=0.5, decode=DecodeSettings()))
     return Detector(plain, backend, description, guard)
 
 

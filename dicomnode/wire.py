@@ -17,7 +17,7 @@ from dicomnode import commitment
 from dicomnode.config import DestinationSettings
 from dicomnode.contexts import offered_contexts
 from dicomnode.errors import DeliveryFailed
-from dicomnode.sockets import send_at_once
+from dicomnode.sockets import between_requests, send_at_once
 
 # PS3.4 B.2.3: stored, if perhaps with coercion or elements discarded.
 ACCEPTED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
@@ -108,6 +108,7 @@ def _store(association: Association, file: OutgoingFile) -> int | None:
         answer = association.send_c_store(dcmread(file.path))
     except ValueError:
         return None  # no presentation context was accepted for this object
+    between_requests()
     status = answer.get("Status")
     return None if status is None else int(status)
 

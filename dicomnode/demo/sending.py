@@ -12,6 +12,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, build_context
 
 from dicomnode.errors import DemoFailed
+from dicomnode.sockets import between_requests
 
 AE_TITLE = "DEMOPACS"
 MAXIMUM_CONTEXTS = 128  # PS3.8 9.3.2.2: odd identifiers from 1 to 255
@@ -126,6 +127,7 @@ def send_study(port: int, called: str, sources: Sequence[SourceFile]) -> Iterato
             except ValueError as error:
                 refused = str(error)
             yield SentInstance(source, refused, (time.perf_counter() - started) * 1000)
+            between_requests()
     finally:
         if association.is_established:
             association.release()

@@ -14,7 +14,6 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomnode.findings import StudyAnalysis
 from dicomnode.images import SourceImage
@@ -23,21 +22,18 @@ from dicomnode.images.mammography import read_laterality, read_patient_orientati
 from dicomnode.results import codes
 from dicomnode.results.content import code_item
 from dicomnode.results.identity import (
-    MANUFACTURER,
     PATIENT_AND_STUDY,
-    VERSION,
     carry_lossiness,
     derived_uid,
     patient_and_study,
     run_uid,
-    serial_number,
     series_description,
     stamp,
 )
 from dicomnode.results.segments import (
     HIGHLIGHT,
-    SERIES_NUMBER,
     algorithm_identification,
+    identity_of,
     set_dimension_organization,
 )
 from dicomnode.results.tracking import TrackedFinding, site_of, source_name, source_role
@@ -82,19 +78,9 @@ def build_segmentation(
         segmentation_type=hd.seg.SegmentationTypeValues[variant.form.upper()],
         fractional_type=hd.seg.SegmentationFractionalTypeValues.OCCUPANCY,
         segment_descriptions=[_segment(number, finding, engine) for number, finding in enumerate(findings, start=1)],
-        series_instance_uid=run_uid(study.run, "series", role),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=run_uid(study.run, role),
         instance_number=instance_number,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MANUFACTURER,
-        software_versions=VERSION,
-        device_serial_number=serial_number(engine),
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-        content_label="AI_FINDINGS",
         content_description="AI candidate outlines, not for clinical use",
-        content_date=study.run.created_at.date(),
-        content_time=study.run.created_at.time(),
+        **identity_of(study, engine, role),
     )
     dataset.update(patient_and_study(image.header))
     stamp(dataset, study, dataset.SOPClassUID, role)

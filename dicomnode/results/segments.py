@@ -1,10 +1,14 @@
 """What every Segmentation of ours has in common."""
 
+from typing import Any
+
 import highdicom as hd
 from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 
+from dicomnode.findings import StudyAnalysis
 from dicomnode.results import codes
-from dicomnode.results.identity import MANUFACTURER
+from dicomnode.results.identity import MANUFACTURER, VERSION, run_uid, serial_number
 from engines.base import EngineDescription
 
 SERIES_NUMBER = 8002
@@ -20,6 +24,23 @@ def algorithm_identification(engine: EngineDescription) -> hd.AlgorithmIdentific
         source=MANUFACTURER,
         parameters={"backend": engine.backend, "precision": engine.precision, "weights": engine.weights_sha256},
     )
+
+
+def identity_of(study: StudyAnalysis, engine: EngineDescription, role: str) -> dict[str, Any]:
+    """What highdicom wants to know of any segmentation of a run: whose it is, what made it, and when."""
+    return {
+        "series_instance_uid": run_uid(study.run, "series", role),
+        "series_number": SERIES_NUMBER,
+        "sop_instance_uid": run_uid(study.run, role),
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MANUFACTURER,
+        "software_versions": VERSION,
+        "device_serial_number": serial_number(engine),
+        "transfer_syntax_uid": ExplicitVRLittleEndian,
+        "content_label": "AI_FINDINGS",
+        "content_date": study.run.created_at.date(),
+        "content_time": study.run.created_at.time(),
+    }
 
 
 def set_dimension_organization(dataset: Dataset, uid: str) -> None:

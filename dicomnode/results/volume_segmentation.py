@@ -10,28 +10,25 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import SegmentationStorage
 
 from dicomnode.findings import StudyAnalysis
 from dicomnode.images.attributes import number, numbers, text
 from dicomnode.images.stack import SliceStack
 from dicomnode.results import codes
 from dicomnode.results.identity import (
-    MANUFACTURER,
     PATIENT_AND_STUDY,
-    VERSION,
     carry_lossiness,
     patient_and_study,
     run_uid,
-    serial_number,
     series_description,
     stamp,
 )
 from dicomnode.results.regions import TrackedRegion, segmentation_role, series_name
 from dicomnode.results.segments import (
     HIGHLIGHT,
-    SERIES_NUMBER,
     algorithm_identification,
+    identity_of,
     set_dimension_organization,
 )
 from engines.base import EngineDescription
@@ -49,19 +46,9 @@ def build_volume_segmentation(
         pixel_array=_planes(regions, used, stack.shape),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(region, engine) for region in regions],
-        series_instance_uid=run_uid(study.run, "series", role),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=run_uid(study.run, role),
         instance_number=instance_number,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MANUFACTURER,
-        software_versions=VERSION,
-        device_serial_number=serial_number(engine),
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-        content_label="AI_FINDINGS",
         content_description="AI outlines, not for clinical use",
-        content_date=study.run.created_at.date(),
-        content_time=study.run.created_at.time(),
+        **identity_of(study, engine, role),
     )
     dataset.update(patient_and_study(stack.headers[0]))
     stamp(dataset, study, SegmentationStorage, role)

@@ -13,6 +13,7 @@ from engines.evaluation.froc import hits
 from engines.geometry import WayBack
 from engines.learned_mask import place
 from engines.outline import outline
+from engines.training.augment import between_centres
 from engines.training.cache import CachedCases
 
 TILE = 160  # pixels of a tile's side
@@ -88,7 +89,9 @@ def _tile(
     """The image around a lesion, bare and with its outlines."""
     centre, side = (truth[:2] + truth[2:]) / 2, float((truth[2:] - truth[:2]).max()) * AROUND
     scale = TILE / side
-    to_tile = np.array([[scale, 0, TILE / 2 - centre[0] * scale], [0, scale, TILE / 2 - centre[1] * scale]])
+    to_tile = between_centres(
+        np.array([[scale, 0, TILE / 2 - centre[0] * scale], [0, scale, TILE / 2 - centre[1] * scale]])
+    )
     grey = cv2.warpAffine(plain, to_tile, (TILE, TILE), flags=cv2.INTER_LINEAR)
     bare = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
     drawn = bare.copy()

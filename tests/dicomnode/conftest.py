@@ -9,9 +9,14 @@ import structlog
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
+from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
+from dicomnode.dispatch import Dispatcher
 from dicomnode.intake import Intake
+from dicomnode.worker import Worker
+from engines.base import Analysed
 from storage.archive import Archive
 from storage.database import Database
+from tests.support.engine import FakeEngine, detection, model
 from tests.support.requests import take
 from tests.support.studies import mammogram
 
@@ -54,3 +59,16 @@ def receive(intake: Intake) -> Callable[..., Dataset]:
         return dataset
 
     return put
+
+
+@pytest.fixture
+def results(stores: Stores, receive: Callable[..., Dataset]) -> Stores:
+    """Stores whose outbox holds a report and a segmentation for the destination `pacs`."""
+    receive()
+    pacs = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3).do_one_round()
+    engine = model(FakeEngine(Analysed((detection(),))))
+    Worker(
+        stores.database, stores.archive, {"fake": engine}, [pacs], WorkerSettings(), "test", lambda: None
+    ).do_one_round()
+    return stores

@@ -13,23 +13,16 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from dicomnode.assembly import Stores
 from dicomnode.commitment import WELL_KNOWN_INSTANCE, Commitments, request
 from dicomnode.config import (
-    CompletenessSettings,
     DestinationSettings,
-    ModelSettings,
     NodeSettings,
     SenderSettings,
-    WorkerSettings,
 )
-from dicomnode.dispatch import Dispatcher
 from dicomnode.intake import Intake
 from dicomnode.receiver import Receiver
 from dicomnode.sender import Sender
 from dicomnode.wire import DicomWire
-from dicomnode.worker import Worker
-from engines.base import Analysed
 from storage.lifecycle import DeliveryState
 from storage.outbox import delivery_counts
-from tests.support.engine import FakeEngine, detection, model
 from tests.support.waiting import free_port
 
 Receive = Callable[..., Dataset]
@@ -97,18 +90,6 @@ def send_report(port: int, report: Dataset, event_type: int = 1) -> int:
     answer, _ = association.send_n_event_report(report, event_type, StorageCommitmentPushModel, WELL_KNOWN_INSTANCE)
     association.release()
     return int(answer.Status)
-
-
-@pytest.fixture
-def results(stores: Stores, receive: Receive) -> Stores:
-    """Stores whose outbox holds a report and a segmentation for the destination `pacs`."""
-    receive()
-    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3).do_one_round()
-    engine = model(FakeEngine(Analysed((detection(),))))
-    Worker(
-        stores.database, stores.archive, {"fake": engine}, [PACS], WorkerSettings(), "test", lambda: None
-    ).do_one_round()
-    return stores
 
 
 @contextmanager

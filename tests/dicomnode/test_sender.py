@@ -7,15 +7,11 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
-from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSettings, SenderSettings, WorkerSettings
-from dicomnode.dispatch import Dispatcher
+from dicomnode.config import DestinationSettings, SenderSettings
 from dicomnode.errors import DeliveryFailed
 from dicomnode.sender import Sender
 from dicomnode.wire import DicomWire, OutgoingFile, Sent
-from dicomnode.worker import Worker
-from engines.base import Analysed
 from tests.support.destination import ControlledArchive
-from tests.support.engine import FakeEngine, detection, model
 
 Receive = Callable[..., Dataset]
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
@@ -36,18 +32,6 @@ class FakeWire:
         if isinstance(answer, DeliveryFailed):
             raise answer
         return Sent(answer)
-
-
-@pytest.fixture
-def results(stores: Stores, receive: Receive) -> Stores:
-    """Stores whose outbox holds a report and a segmentation for the destination `pacs`."""
-    receive()
-    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3).do_one_round()
-    engine = model(FakeEngine(Analysed((detection(),))))
-    Worker(
-        stores.database, stores.archive, {"fake": engine}, [PACS], WorkerSettings(), "test", lambda: None
-    ).do_one_round()
-    return stores
 
 
 def _sender(stores: Stores, wire: FakeWire | DicomWire, pacs: DestinationSettings = PACS, attempts: int = 5) -> Sender:

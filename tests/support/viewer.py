@@ -124,8 +124,9 @@ class Viewer:
 
     def look(self) -> Picture:
         """The viewport as it is now, red, green, blue."""
-        area = self._page.locator("canvas.cornerstone-canvas").first.bounding_box()
-        assert area is not None, "OHIF shows no image"
+        canvas = self._page.locator("canvas.cornerstone-canvas").first
+        # None for a moment while OHIF makes the canvas anew for the series that it opens.
+        area = wait_until(canvas.bounding_box, "OHIF shows an image", 30.0, every_s=0.3)
         return _decode(self._page.screenshot(clip=area))
 
     def look_at(self, plane: NDArray[np.float32]) -> tuple[Picture, Placement]:

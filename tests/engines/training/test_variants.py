@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
+from engines.decode import decode, iou
 from engines.onnx import open_onnx
 from engines.package import find_package, load_package
 from engines.preprocess import prepare, to_batch
@@ -97,8 +98,12 @@ def test_int8_answers_much_as_float32_does(package: Path, tmp_path: Path) -> Non
         for path, precision in ((package / loaded.weights().file, "fp32"), (file, "int8"))
     )
     assert exact.keys() == rough.keys()
-    for name, values in exact.items():
-        assert np.corrcoef(values.ravel(), rough[name].ravel())[0, 1] > 0.9, name
+    # Proposals are the best forty of either run, so that only what is found, or sorted, can be compared.
+    found, again = (decode(outputs, 0, loaded.decode) for outputs in (exact, rough))
+    assert iou(found.boxes[:1], again.boxes[:1])[0, 0] > 0.7
+    assert again.scores[0] == pytest.approx(found.scores[0], abs=0.1)
+    for name in ("proposal_score", "embedding"):
+        assert np.corrcoef(exact[name].ravel(), rough[name].ravel())[0, 1] > 0.9, name
 
 
 def test_bad_data_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,12 +23,13 @@ ROUNDS = 12
 PACKAGE = "mammo-mass"
 
 
-def _torch_runner(batch: np.ndarray) -> Callable[[], object]:
+def _torch_runner(batch: np.ndarray, package: ModelPackage) -> Callable[[], object]:
     import torch  # noqa: PLC0415  an extra; without it the rows are left out
 
     from engines.networks.one_stage import OneStageDetector  # noqa: PLC0415  the same
+    from engines.networks.two_stage import TwoStageDetector  # noqa: PLC0415  the same
 
-    network = OneStageDetector().eval()
+    network = (OneStageDetector() if package.decode.network == "one-stage" else TwoStageDetector()).eval()
     tensor = torch.from_numpy(batch)
 
     def run() -> object:
@@ -48,7 +49,7 @@ def _runners(board: Board) -> dict[str, Callable[[], object]]:
         return {}
     shape = (1, 3, package.preprocess.rows, package.preprocess.columns)
     batch = np.random.default_rng(3).uniform(-1, 1, shape).astype(np.float32)
-    runners: dict[str, Callable[[], object]] = {"torch": _torch_runner(batch)}
+    runners: dict[str, Callable[[], object]] = {"torch": _torch_runner(batch, package)}
     for name in BACKENDS:
         try:
             backend = open_engine(package, name).backend

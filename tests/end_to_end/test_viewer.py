@@ -29,6 +29,9 @@ if reason := orthanc.missing() or dcmtk.missing() or ohif.missing():
 from tests.support.ohif import serving_ohif
 from tests.support.viewer import Browser, Viewer, amber, is_shown, measured, running_chromium
 
+# A browser without a GPU now and then draws nothing at all; what is drawn in the wrong place fails again.
+pytestmark = pytest.mark.flaky(reruns=2)
+
 VIEWS = slice(2, 4)  # right CC and MLO, with a known mass in each
 LINE = 4  # OHIF's outline is 3 screen pixels wide and may lie outside
 

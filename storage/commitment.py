@@ -10,30 +10,18 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import ColumnElement, Connection, Update, case, literal, literal_column, null, select, update
 
 from storage.clock import database_now
-from storage.errors import LeaseLost
 from storage.lifecycle import DELIVERY, DeliveryState, sources_of
-from storage.outbox import NO_LEASE, Delivery, RecoveredDelivery, recovered
+from storage.outbox import LEASED, NO_LEASE, Delivery, RecoveredDelivery, recovered, update_held
 from storage.schema import deliveries
 
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
 SENT: ColumnElement[str] = literal_column("'sent'")
-LEASED: ColumnElement[str] = literal_column("'leased'")
 
 
 def announce(connection: Connection, batch: Iterable[Delivery], transaction_uid: str) -> None:
     """Note under which transaction the archive will speak of these leased deliveries. Raises LeaseLost."""
     for delivery in batch:
-        statement = (
-            update(deliveries)
-            .where(
-                deliveries.c.id == delivery.id,
-                deliveries.c.attempt == delivery.attempt,
-                deliveries.c.state == LEASED,
-            )
-            .values(commitment_uid=transaction_uid)
-        )
-        if connection.execute(statement).rowcount != 1:
-            raise LeaseLost(f"delivery {delivery.id}: attempt {delivery.attempt} no longer holds the lease")
+        update_held(connection, delivery, update(deliveries).values(commitment_uid=transaction_uid))
 
 
 def mark_sent(connection: Connection, delivery: Delivery, timeout_s: float) -> bool:

@@ -186,13 +186,13 @@ def _lock_due(connection: Connection, job_id: int, destination: str) -> Sequence
 def renew(connection: Connection, batch: Iterable[Delivery], lease_s: float) -> None:
     """Let the leases run `lease_s` from now on. Raises LeaseLost."""
     for delivery in batch:
-        _held(connection, delivery, update(deliveries).values(lease_until=database_now() + lease_s))
+        update_held(connection, delivery, update(deliveries).values(lease_until=database_now() + lease_s))
 
 
 def mark_delivered(connection: Connection, delivery: Delivery) -> None:
     """The destination has taken the object. Raises LeaseLost."""
     values = {"state": DeliveryState.DELIVERED, "finished_at": database_now(), "last_error": ""}
-    _held(connection, delivery, update(deliveries).values(**values, **NO_LEASE))
+    update_held(connection, delivery, update(deliveries).values(**values, **NO_LEASE))
 
 
 def mark_failed(
@@ -213,7 +213,7 @@ def mark_failed(
         finished_at=database_now() if dead else null(),
         **NO_LEASE,
     )
-    _held(connection, delivery, statement)
+    update_held(connection, delivery, statement)
     return state
 
 
@@ -226,7 +226,7 @@ def release(connection: Connection, batch: Iterable[Delivery], reason: str, retr
             last_error=reason,
             **NO_LEASE,
         )
-        _held(connection, delivery, statement)
+        update_held(connection, delivery, statement)
 
 
 def recover_expired(connection: Connection) -> list[RecoveredDelivery]:
@@ -302,8 +302,8 @@ def _records(connection: Connection, query: Any) -> list[DeliveryRecord]:
     ]
 
 
-def _held(connection: Connection, delivery: Delivery, statement: Update) -> None:
-    """Run an update of the leased delivery, which finds it only while the lease is held."""
+def update_held(connection: Connection, delivery: Delivery, statement: Update) -> None:
+    """Run an update of the leased delivery, which finds it only while the lease is held. Raises LeaseLost."""
     held = statement.where(
         deliveries.c.id == delivery.id,
         deliveries.c.attempt == delivery.attempt,

@@ -13,7 +13,6 @@ from torch.nn import functional
 
 BATCH_NORM_EPS = 1e-3
 FEATURE_CHANNELS = (24, 40, 112, 320)  # at strides 4, 8, 16, 32
-STRIDE_MULTIPLE = 32
 
 
 class Stage(NamedTuple):

@@ -1,5 +1,6 @@
 """Adds to a package that is published already: a file, its place in the manifest, its figures and words on the card."""
 
+import argparse
 import json
 import re
 from collections.abc import Mapping
@@ -11,6 +12,17 @@ from engines.manifest import Manifest, Weights
 from engines.package import MANIFEST_NAME, ModelPackage, load_package
 
 EVALUATION_NAME = "evaluation.json"
+
+
+def amending_parser(prog: str, description: str, mias: str) -> argparse.ArgumentParser:
+    """What a command that adds to a package must be told. mias: what mini-MIAS is for there."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("--package", required=True, help="name of a shipped package, or a package's folder; is changed")
+    parser.add_argument("--data", type=Path, required=True, help="the folder that it was trained on")
+    parser.add_argument("--mias", type=Path, help=f"folder of mini-MIAS, {mias}")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for preprocessed images, training's will do")
+    parser.add_argument("--split-seed", type=int, default=0, help="of the split by patient, as in training")
+    return parser
 
 
 def amend(

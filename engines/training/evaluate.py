@@ -18,8 +18,10 @@ from engines.training.cache import CachedCases
 from engines.training.calibrate import TRUST, fit_calibration
 from engines.training.loop import Network, judge_candidates, outputs_of, reading
 from engines.training.masks import box_overlap
+from engines.training.members import Unseen
 
 NEARLY = 0.05  # of Youden's J
+ENOUGH = 50  # normal images for an operating point
 REGION_SHARES = (0.25, 0.5, 0.75, 1.0)  # of stage 2 in the score, from which validation patients choose
 
 
@@ -42,8 +44,11 @@ class Choices:
     per_outline: dict[OutlineKind, float]
 
 
-def choose(networks: Mapping[NetworkKind, Network], validation: CachedCases) -> Choices:
-    """The network, the weight of its stages, the filter, the calibration and the operating point."""
+def choose(networks: Mapping[NetworkKind, Network], validation: CachedCases, members: Sequence[Unseen] = ()) -> Choices:
+    """The network, the weight of its stages, the filter, the calibration and the operating point.
+
+    members: where what is chosen is their average, what each has not seen counts for the last two as well.
+    """
     readings = [reading for network in networks.values() for reading in _readings(network)]
     unfiltered = dict(zip(readings, _found_by(networks, readings, validation, "none"), strict=True))
     per_reading = {item: mean_sensitivity(judge_candidates(found, validation)) for item, found in unfiltered.items()}
@@ -56,7 +61,8 @@ def choose(networks: Mapping[NetworkKind, Network], validation: CachedCases) -> 
     per_filter = {name: mean_sensitivity(items) for name, items in judged.items()}
     chosen = max(FILTERS, key=lambda name: per_filter[name])  # the first, "none", where they tie
     per_outline = {kind: box_overlap(found[chosen], validation, kind) for kind in _outlines(best)}
-    raw_threshold, score, malignancy = _calibrations(judged[chosen])
+    others = [item for member in members for item in member.judged(chosen, best)]
+    raw_threshold, score, malignancy = _calibrations([*judged[chosen], *others])
     return Choices(
         replace(best, outlines=max(per_outline, key=lambda kind: per_outline[kind])),
         chosen,
@@ -111,13 +117,15 @@ def _title(settings: DecodeSettings) -> str:
 def operating_point(judged: Sequence[Judged]) -> float:
     """The raw score that parts images with a mass from images without one (Youden 1950: J is largest, or nearly so).
 
-    Sets like CBIS-DDSM have no normal image: the best false positive of each image stands for a normal one's score.
-    J hardly changes around its peak, so the most sensitive of the points near it is taken.
+    Sets like CBIS-DDSM have hardly a normal image: there the best false positive of each image stands for a normal
+    one's score. J hardly changes around its peak, so the most sensitive of the points near it is taken.
     """
-    with_mass = np.array([_best(item, item.lesion >= 0) for item in judged if len(item.malignant)])
-    without = np.array([_best(item, item.lesion < 0) for item in judged])
-    if not len(with_mass):
+    massive = [item for item in judged if len(item.malignant)]
+    if not massive:
         raise DataError("the validation patients have no mass: no operating point can be chosen on them")
+    normal = [item for item in judged if not len(item.malignant)]
+    with_mass = np.array([_best(item, item.lesion >= 0) for item in massive])
+    without = np.array([_best(item, item.lesion < 0) for item in (normal if len(normal) >= ENOUGH else judged)])
     levels = np.unique(np.concatenate([with_mass, without]))
     gains = np.array([(with_mass >= level).mean() - (without >= level).mean() for level in levels])
     return float(levels[np.flatnonzero(gains >= gains.max() - NEARLY)[0]])

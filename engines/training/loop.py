@@ -23,6 +23,7 @@ from engines.preprocess import Filter, to_batch
 from engines.training.augment import AugmentSettings, Sample, draw
 from engines.training.cache import CachedCases
 from engines.training.losses import Targets, losses
+from engines.training.mixture import Mixture
 from engines.training.regions import two_stage_losses
 
 Network = OneStageDetector | TwoStageDetector
@@ -90,7 +91,7 @@ class Trainer:
 
     def run(
         self,
-        train: CachedCases,
+        train: Mixture,
         validation: CachedCases,
         tell: Callable[[str], None],
         stop_after: int | None = None,
@@ -111,11 +112,11 @@ class Trainer:
                 self.save()
         self.save()
 
-    def step(self, train: CachedCases) -> dict[str, Tensor]:
+    def step(self, train: Mixture) -> dict[str, Tensor]:
         """One batch. Its crops and what is dropped out depend on the seed and the iteration's number only."""
         rng = np.random.default_rng((self.settings.seed, self.iteration))
         torch.manual_seed(int(rng.integers(2**31)))
-        samples = [draw(train, rng, self.augment) for _ in range(self.settings.batch)]
+        samples = [draw(train.pick(rng), rng, self.augment) for _ in range(self.settings.batch)]
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * self._rate()
         self.network.train()

@@ -10,9 +10,9 @@ import torch
 
 from engines.decode import NetworkKind
 from engines.training.augment import AugmentSettings
-from engines.training.cache import CachedCases, with_outlines
-from engines.training.cases import Part
+from engines.training.cache import CachedCases
 from engines.training.loop import BACKBONE_RATE, HEAD_RATE, LoopSettings, Network, Trainer
+from engines.training.mixture import Mixture
 from engines.training.start import CHECKPOINT_NAME, Start, start_from, two_stages
 
 LEARNED_SHARE = 0.5  # of the usual rates, for what stage 1 has learned when both stages are trained
@@ -31,7 +31,7 @@ class Trained:
 
 
 def train_stages(
-    options: argparse.Namespace, parts: dict[Part, CachedCases], tell: Tell
+    options: argparse.Namespace, train: Mixture, validation: CachedCases, tell: Tell
 ) -> dict[NetworkKind, Trained] | None:
     """Both networks, or one where --region-iterations is 0; None where --stop-after came first."""
     start, stop = start_from(options.start), options.stop_after
@@ -40,7 +40,7 @@ def train_stages(
     if options.iterations:
         settings = _settings(options, options.iterations, 1.0, validate_start=bool(options.start))
         trainer = Trainer(network, settings, AugmentSettings(), _folder(options, "one-stage"))
-        if not _run(trainer, options, parts, tell, stop):
+        if not _run(trainer, options, train, validation, tell, stop):
             return None
         first = _trained(trainer)
         network.load_state_dict(first.network.state_dict())
@@ -51,8 +51,8 @@ def train_stages(
     torch.manual_seed(options.seed)  # what stage 2 starts from must not depend on what ran before
     both = two_stages(Start(deepcopy(network), start.region))
     trainer = Trainer(both, settings, AugmentSettings(), _folder(options, "two-stage"))
-    parts = {**parts, "train": with_outlines(parts["train"])}
-    if not _run(trainer, options, parts, tell, None if stop is None else stop - options.iterations):
+    left = None if stop is None else stop - options.iterations
+    if not _run(trainer, options, train.with_outlines(), validation, tell, left):
         return None
     return {"one-stage": first, "two-stage": _trained(trainer)}
 
@@ -78,12 +78,17 @@ def _folder(options: argparse.Namespace, kind: NetworkKind) -> Path:
 
 
 def _run(
-    trainer: Trainer, options: argparse.Namespace, parts: dict[Part, CachedCases], tell: Tell, stop: int | None
+    trainer: Trainer,
+    options: argparse.Namespace,
+    train: Mixture,
+    validation: CachedCases,
+    tell: Tell,
+    stop: int | None,
 ) -> bool:
     """Whether the stage came to its end."""
     if options.resume and trainer.resume():
         tell(f"resumed {trainer.folder.name} at iteration {trainer.iteration}")
-    trainer.run(parts["train"], parts["validation"], tell, stop)
+    trainer.run(train, validation, tell, stop)
     return trainer.finished()
 
 

@@ -45,3 +45,11 @@ def test_patients_without_a_mass_give_no_operating_point() -> None:
     """Without a mass there is nothing to part, and the message says so."""
     with pytest.raises(DataError, match="no mass"):
         operating_point([_judged("P1", [0.4], [-1], [])])
+
+
+def test_normal_images_take_the_place_of_false_findings() -> None:
+    """With fifty normal images, what is found beside the masses of others no longer counts."""
+    masses = [_judged(f"P{number}", [0.9 if number % 2 else 0.6, 0.7], [0, -1], [1]) for number in range(20)]
+    normal = [_judged(f"N{number}", [0.3], [-1], []) for number in range(50)]
+    assert operating_point(masses) == pytest.approx(0.9)
+    assert operating_point([*masses, *normal]) == pytest.approx(0.6)

@@ -190,3 +190,51 @@ def test_training_leaves_the_frozen_parts_alone() -> None:
     assert network.backbone._conv_stem.weight.grad is None
     assert network.backbone._blocks[-1]._project_conv.weight.grad is not None
     assert torch.equal(before, network.backbone._bn0.running_mean)
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four phantoms of four patients as another set, two of them normal."""
+    folder = tmp_path_factory.mktemp("beside")
+    lines = ["image,patient,laterality,abnormality,is_mass,severity,x_px,y_px,radius_px"]
+    for number in range(4):
+        image = phantom(ROWS, COLUMNS, "left", [Blob(80, 180, 16, 0.5)] if number < 2 else [], seed=20 + number)
+        cv2.imwrite(str(folder / f"{number}.png"), (image.pixels * 255).astype(np.uint8))
+        lines.append(f"{number}.png,Q{number},L," + ("CIRC,1,B,80,180,14" if number < 2 else "NORM,0,,,,"))
+    (folder / "annotations.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_folds_of_another_set_are_held_out_and_their_trainings_averaged(
+    trained: Path, images: Path, beside: Path, tmp_path: Path
+) -> None:
+    """Each fold judges what it has not seen; the package of both has their mean weights, and its card says so."""
+    cache = ["--cache", str(trained / "cache")]
+    common = ["--data", str(images), "--also", str(beside), *cache]
+    for fold in ("1", "2"):
+        given = ["--from", str(trained / "two-stage"), "--iterations", "0", "--region-iterations", "1", "--batch", "2"]
+        out = ["--out", str(tmp_path / fold), "--fold", f"{fold}/2", "--seed", fold]
+        assert main([*common, *given, *out]) == 0
+        evaluation = json.loads((tmp_path / fold / "mammo-mass" / "evaluation.json").read_text())
+        assert evaluation["held_out"]["images"] == 2
+    members = [str(tmp_path / fold) for fold in ("1", "2")]
+    assert main([*common, "--members", *members, "--out", str(tmp_path / "both")]) == 0
+    package = load_package(tmp_path / "both" / "mammo-mass")
+    evaluation = json.loads((package.folder / "evaluation.json").read_text())
+    assert (evaluation["held_out"]["images"], evaluation["held_out"]["normal_images"]) == (4, 2)
+    assert "the mean of the weights of several trainings" in package.model_card.read_text()
+    states = [torch.load(tmp_path / fold / "two-stage" / "best.pt", weights_only=True) for fold in ("1", "2")]
+    mine = start_from([package.folder]).region
+    assert mine is not None
+    torch.testing.assert_close(mine["score.weight"], sum(state["region.score.weight"] for state in states) / 2)
+
+
+def test_members_without_their_set_are_refused(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message names the option that is missing, or the one that cannot be read."""
+    common = ["--data", str(images), "--out", str(tmp_path), "--cache", str(trained / "cache")]
+    assert main([*common, "--members", str(trained)]) == 1
+    assert "--members needs --also" in capsys.readouterr().err
+    assert main([*common, "--also", str(images), "--fold", "3/2"]) == 1
+    assert "--fold 3/2" in capsys.readouterr().err

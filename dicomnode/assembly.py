@@ -20,6 +20,7 @@ from dicomnode.receiver import Receiver
 from dicomnode.secure import client_context, server_context
 from dicomnode.selection import SelectionPolicy
 from dicomnode.sender import Sender
+from dicomnode.users import load_users
 from dicomnode.wire import DicomWire
 from dicomnode.worker import Worker
 from engines.base import Engine
@@ -56,8 +57,25 @@ def process_name(role: str) -> str:
 
 def make_receiver(settings: Settings, stores: Stores, arriving: OpenAssociations) -> Receiver:
     """The acceptor, not yet listening. arriving: is told which study comes over which association."""
-    intake = Intake(stores.database, stores.archive, settings.node.maximum_instance_bytes, _modalities(settings))
-    return Receiver(settings.node, intake, server_context(settings.tls), arriving, _commitments(settings, stores).take)
+    return Receiver(
+        settings.node,
+        _make_intake(settings, stores),
+        server_context(settings.tls),
+        arriving,
+        _commitments(settings, stores).take,
+        load_users(settings.identity),
+    )
+
+
+def _make_intake(settings: Settings, stores: Stores) -> Intake:
+    node = settings.node
+    return Intake(
+        stores.database,
+        stores.archive,
+        node.maximum_instance_bytes,
+        _modalities(settings),
+        node.instance_bytes_by_peer,
+    )
 
 
 def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociations) -> Dispatcher:

@@ -31,6 +31,14 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PeerSettings(_Section):
+    """An entry of `node.peers`: limits of one calling AE title that differ from the node's."""
+
+    ae_title: AeTitle
+    maximum_instance_bytes: Annotated[int, Field(ge=1)] | None = None
+    maximum_bytes_per_s: Annotated[float, Field(gt=0)] | None = None
+
+
 class NodeSettings(_Section):
     """`[node]`: who we are and who may send."""
 
@@ -46,6 +54,18 @@ class NodeSettings(_Section):
     network_timeout_s: Seconds = 60.0
     maximum_message_s: Seconds = 1800.0
     maximum_instance_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
+    maximum_bytes_per_s: Annotated[float, Field(gt=0)] | None = None
+    peers: tuple[PeerSettings, ...] = ()
+
+    def bytes_per_s_of(self, ae_title: str) -> float | None:
+        """How fast the peer may send over all its associations; None without a limit."""
+        own = next((peer.maximum_bytes_per_s for peer in self.peers if peer.ae_title == ae_title), None)
+        return own or self.maximum_bytes_per_s
+
+    @property
+    def instance_bytes_by_peer(self) -> dict[str, int]:
+        """The longest instance of each calling AE title that has a limit of its own."""
+        return {peer.ae_title: peer.maximum_instance_bytes for peer in self.peers if peer.maximum_instance_bytes}
 
     @model_validator(mode="after")
     def _somebody_may_send(self) -> Self:
@@ -67,6 +87,20 @@ class TlsSettings(_Section):
         given = [self.certificate, self.private_key, self.authorities]
         if any(given) and not all(given):
             msg = "certificate, private_key and authorities belong together: peers prove who they are, both ways"
+            raise ValueError(msg)
+        return self
+
+
+class IdentitySettings(_Section):
+    """`[identity]`: users whom a peer may name with its association; required: no user, no association."""
+
+    passcodes: Path | None = None
+    required: bool = False
+
+    @model_validator(mode="after")
+    def _who_is_required_is_known(self) -> Self:
+        if self.required and self.passcodes is None:
+            msg = "required: name the file with the users in passcodes"
             raise ValueError(msg)
         return self
 
@@ -186,6 +220,7 @@ class Settings(BaseSettings):
 
     node: NodeSettings
     tls: TlsSettings = TlsSettings()
+    identity: IdentitySettings = IdentitySettings()
     database: DatabaseSettings
     archive: ArchiveSettings
     completeness: CompletenessSettings = CompletenessSettings()

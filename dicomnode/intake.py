@@ -4,7 +4,7 @@ Order: room in the archive → bytes into a file as they come → look at the en
 no association, so that any receiver can use it, and a test needs no network.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dicomnode.errors import RefusedInstance
@@ -53,25 +53,35 @@ class Taken:
 class Intake:
     """Takes instances into one archive and one database; safe to call from many threads.
 
+    maximum_by_peer: the longest instance by calling AE title, where it is not maximum_instance_bytes.
     modalities: those that some model takes. Only such an instance makes a finished study run again, so that our own
     results, or another node's, may come back by an auto-route without end.
     """
 
     def __init__(
-        self, database: Database, archive: Archive, maximum_instance_bytes: int, modalities: frozenset[str]
+        self,
+        database: Database,
+        archive: Archive,
+        maximum_instance_bytes: int,
+        modalities: frozenset[str],
+        maximum_by_peer: Mapping[str, int] | None = None,
     ) -> None:
         self._recorder = InstanceRecorder(database)
         self._archive = archive
         self._maximum_bytes = maximum_instance_bytes
+        self._maximum_by_peer = maximum_by_peer or {}
         self._modalities = modalities
 
     def begin(self, incoming: Incoming) -> "Arrival":
         """Make a place for one instance; raises nothing, a fault is told by `finish`."""
-        return Arrival(incoming, self._archive, self._maximum_bytes, self._keep)
+        return Arrival(incoming, self._archive, self._maximum_of(incoming), self._keep)
+
+    def _maximum_of(self, incoming: Incoming) -> int:
+        return self._maximum_by_peer.get(incoming.calling_ae_title, self._maximum_bytes)
 
     def _keep(self, incoming: Incoming, file: IncomingFile) -> Taken:
         """Store a whole file durably. Raises RefusedInstance, StorageError."""
-        filed = read_filing_attributes(file.content(), incoming.transfer_syntax_uid, self._maximum_bytes)
+        filed = read_filing_attributes(file.content(), incoming.transfer_syntax_uid, self._maximum_of(incoming))
         _check_identity(incoming, filed)
         try:
             stored = self._archive.keep(file, filed.study_instance_uid, filed.sop_instance_uid)

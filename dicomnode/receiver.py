@@ -27,7 +27,9 @@ from dicomnode.errors import RefusedInstance
 from dicomnode.evidence import OpenAssociations
 from dicomnode.intake import OUT_OF_RESOURCES, SUCCESS, Arrival, Incoming, Intake, Taken
 from dicomnode.logs import Stopwatch, bound, get_logger
+from dicomnode.pace import Paces
 from dicomnode.upper_layer import Context, Patience, PeerGone, ProtocolError, UpperLayer
+from dicomnode.users import Users
 from storage.studies import Recorded
 
 log = get_logger(__name__)
@@ -93,7 +95,7 @@ class Receiver:
 
     tls: the context of a server that speaks nothing but TLS; None for plain connections. arriving: is told which
     study comes over which association. on_report: takes what an archive says of storage commitment, and gives the
-    DIMSE status for it.
+    DIMSE status for it. users: who may associate, where peers name users.
     """
 
     def __init__(
@@ -103,12 +105,15 @@ class Receiver:
         tls: ssl.SSLContext | None = None,
         arriving: OpenAssociations | None = None,
         on_report: Callable[[Dataset], int] | None = None,
+        users: Users | None = None,
     ) -> None:
         self._settings = settings
         self._intake = intake
         self._tls = tls
         self._arriving = arriving or OpenAssociations()
         self._on_report = on_report
+        self._users = users or Users({}, required=False)
+        self._paces = Paces(settings)
         self._supported = accepted_contexts()
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
@@ -218,7 +223,8 @@ class Receiver:
                 log.warning("association refused", called_ae_title=request.called_ae_title.strip(), reason=reason)
                 upper.reject(verdict)
                 return
-            for context in upper.accept(request, self._supported):
+            upper.pause = self._pause_of(calling)
+            for context in upper.accept(request, self._supported, self._users.answer(request)):
                 log.warning(
                     "context refused",
                     sop_class_uid=str(context.abstract_syntax),
@@ -239,6 +245,16 @@ class Receiver:
                     if answer is not None:
                         upper.respond(message.context_id, answer)
 
+    def _pause_of(self, calling: str) -> Callable[[int], None] | None:
+        pace = self._paces.of(calling)
+        if pace is None:
+            return None
+
+        def pause(count: int) -> None:
+            self._closing.wait(pace.pause_s(count))
+
+        return pause
+
     def _verdict(self, request: A_ASSOCIATE, connection: socket.socket) -> tuple[tuple[int, int, int] | None, str]:
         calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
         settings = self._settings
@@ -246,6 +262,8 @@ class Receiver:
             return upper_layer.CALLED_AE_TITLE_NOT_RECOGNIZED, "unknown called AE title"
         if not settings.allow_any_calling_ae_title and calling not in settings.allowed_calling_ae_titles:
             return upper_layer.CALLING_AE_TITLE_NOT_RECOGNIZED, "calling AE title is not on the list"
+        if objection := self._users.objection(request):
+            return upper_layer.NO_REASON_GIVEN, objection
         with self._lock:
             self._open[connection] = replace(self._open[connection], ae_title=calling)
             too_many = len(self._open) > settings.maximum_associations

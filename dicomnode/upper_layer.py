@@ -21,6 +21,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
     SCP_SCU_RoleSelectionNegotiation,
+    UserIdentityNegotiation,
 )
 from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 
@@ -33,6 +34,7 @@ RELEASE_RP_PDU = bytes.fromhex("06000000000400000000")
 CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)
 CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 1, 7)
 LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+NO_REASON_GIVEN = (1, 1, 1)
 # Reasons of an abort by the service provider, PS3.8 9.3.8.
 UNEXPECTED_PDU, INVALID_PARAMETER = 2, 6
 
@@ -74,12 +76,16 @@ class Patience:
 
 
 class UpperLayer:
-    """One connection: `request`, then `accept` or `reject`, then `messages`. All raise PeerGone."""
+    """One connection: `request`, then `accept` or `reject`, then `messages`. All raise PeerGone.
+
+    pause: called with the length of each P-DATA before more is read; what it takes is not held against the peer.
+    """
 
     def __init__(self, connection: socket.socket, maximum_pdu_size: int, patience: Patience) -> None:
         self._socket = connection
         self._body = memoryview(bytearray(maximum_pdu_size))
         self._patience = patience
+        self.pause: Callable[[int], None] | None = None
         self.contexts: dict[int, Context] = {}
         connection.settimeout(patience.silence_s)
 
@@ -113,8 +119,13 @@ class UpperLayer:
         pdu.result, pdu.source, pdu.reason_diagnostic = verdict
         self._send(pdu.encode())
 
-    def accept(self, request: A_ASSOCIATE, supported: Sequence[PresentationContext]) -> list[PresentationContext]:
-        """Negotiate and answer. Returns the contexts that were refused."""
+    def accept(
+        self,
+        request: A_ASSOCIATE,
+        supported: Sequence[PresentationContext],
+        users: Sequence[UserIdentityNegotiation] = (),
+    ) -> list[PresentationContext]:
+        """Negotiate and answer. users: what is said of the peer's. Returns the contexts that were refused."""
         roles = {
             item.sop_class_uid: (item.scu_role, item.scp_role)
             for item in request.user_information
@@ -129,7 +140,7 @@ class UpperLayer:
         answer.called_ae_title = request.called_ae_title
         answer.result, answer.result_source = 0, 1
         answer.presentation_context_definition_results_list = results
-        answer.user_information = [*_about_us(len(self._body)), *role_items]
+        answer.user_information = [*_about_us(len(self._body)), *role_items, *users]
         pdu = A_ASSOCIATE_AC()
         pdu.from_primitive(answer)
         self._send(pdu.encode())
@@ -185,6 +196,9 @@ class UpperLayer:
             began = None if assembler.is_between_messages else now if began is None else began
             if began is not None and now - began > self._patience.message_s:
                 raise ProtocolError(f"a message that takes more than {self._patience.message_s:g} s")
+            if self.pause is not None:
+                self.pause(length)
+                began = None if began is None else began + time.monotonic() - now
 
     def respond(self, context_id: int, command: bytes) -> None:
         """Send a command set, in one write."""

@@ -12,7 +12,12 @@ from typing import Self
 
 from pynetdicom import build_context
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    MaximumLengthNotification,
+    UserIdentityNegotiation,
+)
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 IMPLEMENTATION_CLASS = "2.25.302043790172249692526321623266752743501"
@@ -87,11 +92,21 @@ class RawAssociation:
     def __init__(self, wire: socket.socket, sop_class_uid: str, accepted: A_ASSOCIATE_AC) -> None:
         self._socket = wire
         self.sop_class_uid = sop_class_uid
+        self.accepted = accepted
         limit = accepted.user_information.maximum_length
         self.maximum_pdu = min(limit or MAXIMUM_PDU, MAXIMUM_PDU)
 
     @classmethod
-    def open(cls, port: int, sop_class_uid: str, transfer_syntax_uid: str, *, calling: str, called: str) -> Self:
+    def open(
+        cls,
+        port: int,
+        sop_class_uid: str,
+        transfer_syntax_uid: str,
+        *,
+        calling: str,
+        called: str,
+        user: UserIdentityNegotiation | None = None,
+    ) -> Self:
         """Connect and negotiate."""
         context = build_context(sop_class_uid, transfer_syntax_uid)
         context.context_id = 1
@@ -102,7 +117,7 @@ class RawAssociation:
         length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
         length.maximum_length_received = OUR_MAXIMUM_PDU
         implementation.implementation_class_uid = IMPLEMENTATION_CLASS
-        request.user_information = [length, implementation]
+        request.user_information = [length, implementation, *([user] if user else [])]
         wire = socket.create_connection(("127.0.0.1", port), timeout=60)
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -180,9 +195,12 @@ def raw_association(
     *,
     calling: str = "STORESCU",
     called: str = "DICOMNODE",
+    user: UserIdentityNegotiation | None = None,
 ) -> Iterator[RawAssociation]:
-    """An association that is released at the end if the peer still holds it."""
-    association = RawAssociation.open(port, sop_class_uid, transfer_syntax_uid, calling=calling, called=called)
+    """An association that is released at the end if the peer still holds it. user: whom the request names."""
+    association = RawAssociation.open(
+        port, sop_class_uid, transfer_syntax_uid, calling=calling, called=called, user=user
+    )
     try:
         yield association
     finally:

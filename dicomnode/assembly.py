@@ -86,7 +86,14 @@ def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociatio
             tls = client_context(settings.tls)
             count = partial(count_by_modality, pacs=pacs, ae_title=settings.node.ae_title, tls=tls)
             evidence.append(PacsHasMore(stores.database, count, _modalities(settings), settings.completeness.quiet_s))
-    return Dispatcher(stores.database, settings.completeness, settings.models, settings.worker.max_attempts, evidence)
+    return Dispatcher(
+        stores.database,
+        settings.completeness,
+        settings.models,
+        settings.worker.max_attempts,
+        evidence,
+        settings.queue,
+    )
 
 
 def _commitments(settings: Settings, stores: Stores) -> Commitments:

@@ -126,6 +126,13 @@ class CompletenessSettings(_Section):
     ask: str | None = None
 
 
+class QueueSettings(_Section):
+    """`[queue]`: which studies go first. A step of priority, of a sender or a model, is a head start of `ageing_s`."""
+
+    ageing_s: Seconds = 3600.0
+    priorities: dict[AeTitle, int] = {}
+
+
 class WorkerSettings(_Section):
     """`[worker]`: how long a job may take and how often it is tried."""
 
@@ -224,6 +231,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings
     archive: ArchiveSettings
     completeness: CompletenessSettings = CompletenessSettings()
+    queue: QueueSettings = QueueSettings()
     worker: WorkerSettings = WorkerSettings()
     sender: SenderSettings = SenderSettings()
     logging: LoggingSettings = LoggingSettings()

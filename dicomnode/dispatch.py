@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dicomnode.config import CompletenessSettings, ModelSettings
+from dicomnode.config import CompletenessSettings, ModelSettings, QueueSettings
 from dicomnode.evidence import Evidence
 from dicomnode.logs import get_logger
 from storage.database import Database
@@ -23,6 +23,7 @@ class Dispatcher:
         models: Sequence[ModelSettings],
         max_attempts: int,
         evidence: Sequence[Evidence] = (),
+        order: QueueSettings | None = None,
     ) -> None:
         """Take what to ask about studies that are quiet. evidence: the deadline is above it."""
         self._database = database
@@ -31,6 +32,7 @@ class Dispatcher:
         self._completeness = completeness
         self._models = models
         self._max_attempts = max_attempts
+        self._order = order or QueueSettings()
 
     def after_start(self) -> None:
         """Start the quiet time of unfinished studies again: what a sender did while we were away is not known."""
@@ -57,6 +59,10 @@ class Dispatcher:
         self._waiting[study.study_instance_uid] = reason
         return bool(reason)
 
+    def _priority_of(self, study: DueStudy) -> int:
+        known = [self._order.priorities.get(title, 0) for title in study.calling_ae_titles]
+        return max(known, default=0)
+
     def _dispatch(self, study: DueStudy) -> None:
         models = [model for model in self._models if set(model.modalities) & set(study.modalities)]
         with self._database.transaction() as connection:
@@ -74,7 +80,8 @@ class Dispatcher:
                         study.study_instance_uid,
                         study.revision,
                         model.package,
-                        priority=model.priority,
+                        priority=model.priority + self._priority_of(study),
+                        ageing_s=self._order.ageing_s,
                         max_attempts=self._max_attempts,
                     )
         if not changed:

@@ -51,6 +51,7 @@ class Worker:
         with self._database.transaction() as connection:
             for job in queue.recover_expired(connection):
                 log.warning("job recovered", job_id=job.job_id, attempt=job.attempt, state=job.state.value)
+            queue.wake_delayed(connection)
             lease = queue.claim(connection, self._name, self._settings.lease_s)
         if lease is None:
             return False

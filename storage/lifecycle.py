@@ -28,6 +28,7 @@ class JobState(StrEnum):
     """Where the analysis of one study revision by one package is on its way."""
 
     WAITING = "waiting"
+    DELAYED = "delayed"
     LEASED = "leased"
     DONE = "done"
     DEAD = "dead"
@@ -54,7 +55,8 @@ STUDY: Mapping[StudyState, frozenset[StudyState]] = {
 
 JOB: Mapping[JobState, frozenset[JobState]] = {
     JobState.WAITING: frozenset({JobState.LEASED, JobState.SUPERSEDED}),
-    JobState.LEASED: frozenset({JobState.WAITING, JobState.DONE, JobState.DEAD, JobState.SUPERSEDED}),
+    JobState.DELAYED: frozenset({JobState.WAITING, JobState.SUPERSEDED}),
+    JobState.LEASED: frozenset({JobState.WAITING, JobState.DELAYED, JobState.DONE, JobState.DEAD, JobState.SUPERSEDED}),
     JobState.DONE: frozenset(),
     JobState.DEAD: frozenset({JobState.WAITING}),
     JobState.SUPERSEDED: frozenset(),

@@ -1,6 +1,10 @@
 """The queue: one job per study revision and model package, done by exactly one worker at a time.
 
 Rules:
+- The order is that of `rank`: when a job was queued, less `ageing_s` for each step of its priority. So a priority is a
+  head start and not a class: whoever has waited long enough goes before all that come later, and none starves.
+- A job that waits for its next attempt is DELAYED, not WAITING: the first of those that wait is always due, and a
+  claim reads one entry of its index however many there are.
 - A claim is one statement. It raises `attempt`, which is the fencing token: whoever holds an older one changes nothing
   more, and what else is in his transaction (his outbox rows) is rolled back with LeaseLost.
 - A lease that ran out counts as an attempt. Past `max_attempts` the lease is `exhausted`: the worker only reports the
@@ -36,8 +40,11 @@ from storage.studies import reopen_study, settle_study
 from storage.upsert import insert
 
 POISON_ATTEMPTS = 3
+AGEING_S = 3600.0
+WOKEN_AT_ONCE = 100  # a bound to what one worker's round may cost
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
 WAITING: ColumnElement[str] = literal_column("'waiting'")
+DELAYED: ColumnElement[str] = literal_column("'delayed'")
 LEASED: ColumnElement[str] = literal_column("'leased'")
 NO_LEASE = {"leased_by": null(), "lease_until": null()}
 
@@ -107,11 +114,13 @@ def enqueue(
     package: str,
     *,
     priority: int = 0,
+    ageing_s: float = AGEING_S,
     max_attempts: int = 3,
 ) -> int:
-    """Put a job in line, higher priority first; its number. The same again gives the number of the one there is.
+    """Put a job in line; its number. The same again gives the number of the one there is.
 
-    Waiting jobs of older revisions of the study are superseded.
+    ageing_s: how much earlier each step of priority lets it count as queued. Jobs of older revisions of the study that
+    wait are superseded.
     """
     now = database_now()
     statement = insert(connection, jobs).values(
@@ -120,6 +129,7 @@ def enqueue(
         package=package,
         state=JobState.WAITING,
         priority=priority,
+        rank=now - priority * ageing_s,
         attempt=0,
         max_attempts=max_attempts,
         not_before=now,
@@ -137,14 +147,14 @@ def enqueue(
         job_id = connection.execute(same).scalar_one()
     connection.execute(
         update(jobs)
-        .where(of_study, jobs.c.revision < revision, jobs.c.state == JobState.WAITING)
+        .where(of_study, jobs.c.revision < revision, jobs.c.state.in_((JobState.WAITING, JobState.DELAYED)))
         .values(state=JobState.SUPERSEDED, finished_at=now),
     )
     return int(job_id)
 
 
 def claim(connection: Connection, worker: str, lease_s: float) -> Lease | None:
-    """Take the next due job: the highest priority, then the oldest. None when there is none."""
+    """Take the next job by its rank. None when none waits."""
     row = connection.execute(claim_statement(worker, lease_s)).first()
     return None if row is None else Lease(*row)
 
@@ -155,8 +165,8 @@ def claim_statement(worker: str, lease_s: float) -> Any:
     now = database_now()
     next_due = (
         select(due.c.id)
-        .where(due.c.state == WAITING, due.c.not_before <= now)
-        .order_by(due.c.priority.desc(), due.c.id)
+        .where(due.c.state == WAITING)
+        .order_by(due.c.rank, due.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)  # nothing on SQLite, where BEGIN IMMEDIATE lets in one at a time
         .scalar_subquery()
@@ -196,8 +206,8 @@ def bury(connection: Connection, lease: Lease, reason: str) -> None:
 
 
 def fail(connection: Connection, lease: Lease, reason: str, *, retry_after_s: float) -> None:
-    """Put the job back in line for a later attempt. Raises LeaseLost."""
-    back = _unless_superseded(literal(JobState.WAITING.value))
+    """Let the job wait for a later attempt, in its old place. Raises LeaseLost."""
+    back = _unless_superseded(literal(JobState.DELAYED.value))
     statement = update(jobs).values(
         state=back,
         not_before=database_now() + retry_after_s,
@@ -206,6 +216,26 @@ def fail(connection: Connection, lease: Lease, reason: str, *, retry_after_s: fl
         **NO_LEASE,
     )
     _held(connection, lease, statement)
+
+
+def wake_delayed(connection: Connection) -> None:
+    """Put jobs back in line whose pause is over, some of them where there are many."""
+    connection.execute(wake_statement())
+
+
+def wake_statement() -> Any:
+    """Build the waking. Separate from `wake_delayed` so that a test can have its query plan explained."""
+    over = jobs.alias("over")
+    first = (
+        select(over.c.id)
+        .where(over.c.state == DELAYED, over.c.not_before <= database_now())
+        .order_by(over.c.not_before)
+        .limit(WOKEN_AT_ONCE)
+        .with_for_update(skip_locked=True)
+        .cte("first")  # a sub-select PostgreSQL may run once for every row, and past the limit so
+    )
+    chosen = jobs.c.id.in_(select(first.c.id))
+    return update(jobs).where(chosen, jobs.c.state == DELAYED).values(state=JobState.WAITING)
 
 
 def recover_expired(connection: Connection) -> list[RecoveredJob]:
@@ -287,7 +317,7 @@ def _unless_superseded(state: Any) -> Case[str]:
 
 
 def _finished_at(state: Case[str]) -> Case[float]:
-    return case((state == JobState.WAITING, null()), else_=database_now())
+    return case((state.in_((JobState.WAITING, JobState.DELAYED)), null()), else_=database_now())
 
 
 def _end(connection: Connection, lease: Lease, **values: str) -> None:

@@ -85,10 +85,10 @@ jobs = Table(
     Column("revision", Integer, nullable=False),
     Column("package", Text, nullable=False),
     Column("state", STATE, nullable=False),
-    Column("priority", Integer, nullable=False),  # higher goes first
+    Column("priority", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),  # grows with every claim: the fencing token
     Column("max_attempts", Integer, nullable=False),
-    Column("not_before", Double, nullable=False),
+    Column("not_before", Double, nullable=False),  # of a delayed job
     Column("created_at", Double, nullable=False),
     Column("claimed_at", Double),
     Column("finished_at", Double),
@@ -96,10 +96,13 @@ jobs = Table(
     Column("lease_until", Double),
     Column("last_error", Text, nullable=False),
     Column("summary", Text, nullable=False),
+    # When it was queued, less what its priority is worth; the lowest goes first.
+    Column("rank", Double, nullable=False, server_default=text("0")),
     UniqueConstraint("study_instance_uid", "revision", "package"),
     sqlite_autoincrement=True,  # a number is never given out again, so that an old lease cannot fit a new job
 )
-_partial_index("ix_jobs_claim", "waiting", jobs.c.priority.desc(), jobs.c.id)
+_partial_index("ix_jobs_claim", "waiting", jobs.c.rank, jobs.c.id)
+_partial_index("ix_jobs_delayed", "delayed", jobs.c.not_before)
 _partial_index("ix_jobs_leased", "leased", jobs.c.lease_until)
 
 deliveries = Table(

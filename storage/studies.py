@@ -54,13 +54,14 @@ class Recorded(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DueStudy:
-    """A study that is taken as complete. modalities, sop_class_uids: those of its instances, sorted, each once."""
+    """A study that is taken as complete. The tuples hold what its instances have, sorted, each once."""
 
     study_instance_uid: str
     revision: int
     instance_count: int
     modalities: tuple[str, ...]
     sop_class_uids: tuple[str, ...]
+    calling_ae_titles: tuple[str, ...]
     reason: Literal["quiet", "deadline"]
 
 
@@ -214,20 +215,26 @@ def due_studies(connection: Connection, quiet_s: float, deadline_s: float, limit
 def _contents(
     connection: Connection,
     study_instance_uids: Sequence[str],
-) -> dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]]:
-    """Count of instances, modalities and SOP classes by study."""
-    kinds = (instances.c.study_instance_uid, instances.c.modality, instances.c.sop_class_uid)
+) -> dict[str, tuple[int, tuple[str, ...], tuple[str, ...], tuple[str, ...]]]:
+    """Count of instances, modalities, SOP classes and calling AE titles by study."""
+    kinds = (
+        instances.c.study_instance_uid,
+        instances.c.modality,
+        instances.c.sop_class_uid,
+        instances.c.calling_ae_title,
+    )
     rows = connection.execute(
         select(*kinds, func.count()).where(kinds[0].in_(study_instance_uids)).group_by(*kinds),
     )
-    by_study: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
-    for uid, modality, sop_class_uid, count in rows:
-        by_study[uid].append((modality, sop_class_uid, count))
+    by_study: dict[str, list[tuple[str, str, str, int]]] = defaultdict(list)
+    for uid, *kind in rows:
+        by_study[uid].append((kind[0], kind[1], kind[2], kind[3]))
     return {
         uid: (
-            sum(count for _, _, count in kinds_of),
-            tuple(sorted({modality for modality, _, _ in kinds_of})),
-            tuple(sorted({sop_class_uid for _, sop_class_uid, _ in kinds_of})),
+            sum(kind[3] for kind in kinds_of),
+            tuple(sorted({kind[0] for kind in kinds_of})),
+            tuple(sorted({kind[1] for kind in kinds_of})),
+            tuple(sorted({kind[2] for kind in kinds_of})),
         )
         for uid, kinds_of in by_study.items()
     }
@@ -286,7 +293,7 @@ def settle_study(connection: Connection, study_instance_uid: str, revision: int)
         .where(jobs.c.study_instance_uid == study_instance_uid, jobs.c.revision == revision)
         .order_by(jobs.c.id),
     ).all()
-    if not ended or any(state in (JobState.WAITING, JobState.LEASED) for state, _ in ended):
+    if not ended or any(state in (JobState.WAITING, JobState.DELAYED, JobState.LEASED) for state, _ in ended):
         return None
     failures = [error for state, error in ended if state == JobState.DEAD or error]
     state = StudyState.FAILED if failures else StudyState.DONE

@@ -1,4 +1,4 @@
-"""Run the benchmark: `python -m tests.bench --out build/bench.json [--only receiving,turnaround,backends]`."""
+"""Run the benchmark: `python -m tests.bench --out build/bench.json [--only receiving,queueing]`."""
 
 import argparse
 import tempfile
@@ -6,10 +6,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import backends, receiving, turnaround
+from tests.bench import backends, queueing, receiving, turnaround
 from tests.bench.table import Board
 
-PARTS = {"receiving": receiving.measure, "turnaround": turnaround.measure, "backends": backends.measure}
+PARTS = {
+    "receiving": receiving.measure,
+    "queueing": queueing.measure,
+    "turnaround": turnaround.measure,
+    "backends": backends.measure,
+}
 
 
 def main() -> int:

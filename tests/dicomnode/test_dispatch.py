@@ -5,9 +5,12 @@ from collections.abc import Callable
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
-from dicomnode.config import CompletenessSettings, ModelSettings
+from dicomnode.config import CompletenessSettings, ModelSettings, QueueSettings
 from dicomnode.dispatch import Dispatcher
-from storage.queue import Lease, claim
+from dicomnode.intake import Intake
+from storage.queue import Lease, claim, list_jobs
+from tests.support.requests import take
+from tests.support.studies import mammogram
 
 Receive = Callable[..., Dataset]
 AT_ONCE = CompletenessSettings(quiet_s=1e-9)
@@ -79,6 +82,22 @@ def test_a_result_that_comes_back_does_not_run_the_study_again(stores: Stores, r
     dispatcher.do_one_round()
     receive(modality="SR")
     assert not dispatcher.do_one_round()
+
+
+def test_a_senders_priority_is_added_to_the_models(stores: Stores, intake: Intake) -> None:
+    """A sender with a head start goes before those that came earlier; of several senders the highest counts."""
+    titles = {"1.1": ["PACS"], "1.2": ["RESEARCH"], "1.3": ["EMERGENCY"], "1.4": ["RESEARCH", "EMERGENCY"]}
+    for study, senders in titles.items():
+        for sender in senders:
+            take(intake, mammogram(study, f"{study}.1"), calling_ae_title=sender)
+    order = QueueSettings(priorities={"EMERGENCY": 2, "RESEARCH": -1})
+    urgent = MASS.model_copy(update={"priority": 1})
+    assert Dispatcher(stores.database, AT_ONCE, [urgent], max_attempts=3, order=order).do_one_round()
+    with stores.database.transaction() as connection:
+        priorities = {job.study_instance_uid: job.priority for job in list_jobs(connection)}
+    assert priorities == {"1.1": 1, "1.2": 0, "1.3": 3, "1.4": 3}
+    claimed = [lease.study_instance_uid for lease in (_claim(stores) for _ in titles) if lease is not None]
+    assert claimed == ["1.3", "1.4", "1.1", "1.2"]
 
 
 def test_a_restart_starts_the_quiet_time_again(stores: Stores, receive: Receive) -> None:

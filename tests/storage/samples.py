@@ -63,14 +63,22 @@ def record(db: Database, *several: Instance) -> list[Recorded]:
         return [record_instance(connection, one) for one in several]
 
 
-def queued_job(db: Database, study: str = STUDY, *, priority: int = 0, max_attempts: int = 3) -> int:
+def queued_job(
+    db: Database, study: str = STUDY, *, priority: int = 0, ageing_s: float = 3600.0, max_attempts: int = 3
+) -> int:
     """One study with an image, queued as a dispatcher would; the job's number."""
     record(db, instance(1, study))
     with db.transaction() as connection:
         found = find_study(connection, study)
         assert found is not None
         job_id = queue.enqueue(
-            connection, study, found.revision, "mammo-mass", priority=priority, max_attempts=max_attempts
+            connection,
+            study,
+            found.revision,
+            "mammo-mass",
+            priority=priority,
+            ageing_s=ageing_s,
+            max_attempts=max_attempts,
         )
         assert set_study_state(connection, study, found.revision, StudyState.QUEUED)
     return job_id
@@ -79,6 +87,7 @@ def queued_job(db: Database, study: str = STUDY, *, priority: int = 0, max_attem
 def claim(db: Database, lease_s: float = 60.0, worker: str = "worker 1") -> Lease:
     """Take the next job, which must be there."""
     with db.transaction() as connection:
+        queue.wake_delayed(connection)
         lease = queue.claim(connection, worker, lease_s)
     assert lease is not None
     return lease

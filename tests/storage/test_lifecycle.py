@@ -102,7 +102,8 @@ def _supersede(connection: Connection, lease: Lease) -> None:
 JOB_OPERATIONS: dict[str, tuple[Callable[[Connection, Lease], object], JobState]] = {
     "claim": (lambda connection, _: queue.claim(connection, "worker 2", 60), JobState.LEASED),
     "complete": (lambda connection, lease: queue.complete(connection, lease, summary=""), JobState.DONE),
-    "fail": (lambda connection, lease: queue.fail(connection, lease, "", retry_after_s=0), JobState.WAITING),
+    "fail": (lambda connection, lease: queue.fail(connection, lease, "", retry_after_s=0), JobState.DELAYED),
+    "wake": (lambda connection, _: queue.wake_delayed(connection), JobState.WAITING),
     "bury": (lambda connection, lease: queue.bury(connection, lease, ""), JobState.DEAD),
     "recover": (lambda connection, _: queue.recover_expired(connection), JobState.WAITING),
     "requeue": (lambda connection, lease: queue.requeue(connection, lease.job_id), JobState.WAITING),
@@ -112,10 +113,11 @@ JOB_SOURCES = {
     "claim": {JobState.WAITING},
     "complete": {JobState.LEASED},
     "fail": {JobState.LEASED},
+    "wake": {JobState.DELAYED},
     "bury": {JobState.LEASED},
     "recover": {JobState.LEASED},
     "requeue": {JobState.DEAD},
-    "supersede": {JobState.WAITING},
+    "supersede": {JobState.WAITING, JobState.DELAYED},
 }
 
 

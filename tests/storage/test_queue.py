@@ -23,6 +23,7 @@ def job(db: Database, job_id: int) -> JobRecord:
 def claim_nothing(db: Database) -> bool:
     """Whether there is no job to be had."""
     with db.transaction() as connection:
+        queue.wake_delayed(connection)
         return queue.claim(connection, "worker 1", 60) is None
 
 
@@ -55,6 +56,46 @@ def test_higher_priority_first_then_the_oldest(db: Database) -> None:
     assert order == [numbers[index] for index in (4, 1, 3, 0, 2)]
 
 
+def test_who_has_waited_long_enough_goes_before_a_higher_priority(db: Database) -> None:
+    """A step of priority is worth the ageing time: a job that waits longer than that is not overtaken any more."""
+    waiting = {job_id: 9 - job_id for job_id in (queued_job(db, f"1.{n}") for n in range(1, 4))}
+    with db.transaction() as connection:
+        for job_id, age_s in waiting.items():
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(rank=jobs.c.rank - 600 * age_s))
+    urgent = queued_job(db, "1.7", priority=3, ageing_s=2500)  # as if it had been queued 7500 s ago
+    later = queued_job(db, "1.8", priority=-1, ageing_s=2500)
+    assert [claim(db).job_id for _ in range(5)] == [urgent, *waiting, later]
+    old = queued_job(db, "1.9", priority=-2, ageing_s=2500)
+    with db.transaction() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == old).values(rank=jobs.c.rank - 8000))
+    again = queued_job(db, "1.10", priority=1, ageing_s=2500)
+    assert [claim(db).job_id for _ in range(2)] == [old, again]
+
+
+def test_a_priority_is_kept_over_a_failed_attempt(db: Database) -> None:
+    """An urgent job that is tried again has its old place."""
+    urgent, other = queued_job(db, "1.1", priority=1), queued_job(db, "1.2")
+    with db.transaction() as connection:
+        queue.fail(connection, claim_in(connection), "hiccup", retry_after_s=0)
+    assert [claim(db).job_id for _ in range(2)] == [urgent, other]
+
+
+def test_many_that_were_delayed_are_woken_some_at_a_time(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round's cost is bounded, and nobody is forgotten; who is not due stays."""
+    monkeypatch.setattr(queue, "WOKEN_AT_ONCE", 2)
+    numbers = [queued_job(db, f"1.{number}") for number in range(1, 7)]
+    with db.transaction() as connection:
+        for number in range(6):
+            queue.fail(connection, claim_in(connection), "no", retry_after_s=3600 if number == 0 else -number)
+    waiting = []
+    for _ in range(4):
+        with db.transaction() as connection:
+            queue.wake_delayed(connection)
+            waiting.append(queue.job_counts(connection)[JobState.WAITING])
+    assert waiting == [2, 4, 5, 5]
+    assert job(db, numbers[0]).state is JobState.DELAYED
+
+
 def test_enqueuing_twice_is_enqueuing_once(db: Database) -> None:
     """The same study revision and package gives the same job, also while it runs and when it is done."""
     job_id = queued_job(db)
@@ -75,7 +116,7 @@ def test_a_failed_job_waits_for_its_next_attempt(db: Database) -> None:
     with db.transaction() as connection:
         queue.fail(connection, claim_in(connection), "out of memory", retry_after_s=3600)
     found = job(db, job_id)
-    assert (found.state, found.last_error, found.leased_by) == (JobState.WAITING, "out of memory", None)
+    assert (found.state, found.last_error, found.leased_by) == (JobState.DELAYED, "out of memory", None)
     assert claim_nothing(db)
     make_due(db, job_id)
     lease = claim(db)
@@ -252,9 +293,14 @@ def test_only_a_dead_job_of_the_current_revision_is_requeued(db: Database) -> No
     assert job(db, job_id).state is JobState.DEAD
 
 
-def test_a_newer_revision_supersedes_what_waits(db: Database) -> None:
-    """Waiting jobs of older revisions of this study end; those of other studies stay."""
-    old, other = queued_job(db, "1.1"), queued_job(db, "1.2")
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_a_newer_revision_supersedes_what_waits(db: Database, failed_before: bool) -> None:
+    """Jobs of older revisions of this study that wait end, for an attempt too; those of other studies stay."""
+    old = queued_job(db, "1.1")
+    if failed_before:
+        with db.transaction() as connection:
+            queue.fail(connection, claim_in(connection), "no", retry_after_s=0)
+    other = queued_job(db, "1.2")
     record(db, instance(2, "1.1"))
     new = queued_job(db, "1.1")
     assert new != old

@@ -27,8 +27,8 @@ class Job:
 
     study: str
     revision: int
-    priority: int
     max_attempts: int
+    rank: int
     state: JobState = JobState.WAITING
     attempt: int = 0
 
@@ -68,16 +68,16 @@ class QueueMachine(RuleBasedStateMachine):
         assert job_id not in self.jobs
         self.revisions[study] = found.revision
         for job in self.jobs.values():
-            if job.study == study and job.state is JobState.WAITING:
+            if job.study == study and job.state in (JobState.WAITING, JobState.DELAYED):
                 job.go(JobState.SUPERSEDED)
-        self.jobs[job_id] = Job(study, found.revision, priority, max_attempts)
+        self.jobs[job_id] = Job(study, found.revision, max_attempts, -priority)
 
     @rule(target=leases)
     def claim(self) -> Lease:
         """A worker takes what the model says is next."""
         with self.db.transaction() as connection:
             lease = queue.claim(connection, "worker", 1000)
-        waiting = [(-job.priority, job_id) for job_id, job in self.jobs.items() if job.state is JobState.WAITING]
+        waiting = [(job.rank, job_id) for job_id, job in self.jobs.items() if job.state is JobState.WAITING]
         if lease is None:
             assert not waiting
             return multiple()
@@ -110,7 +110,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         assert held
         if what == "fail":
-            self.back(job)
+            self.back(job, JobState.DELAYED)
         elif what != "renew":
             job.go(JobState.DONE if what == "complete" else JobState.DEAD)
 
@@ -124,8 +124,18 @@ class QueueMachine(RuleBasedStateMachine):
         assert set(recovered) == leased
         for job_id in leased:
             job = self.jobs[job_id]
-            self.back(job, poison=job.attempt >= job.max_attempts + POISON_ATTEMPTS)
+            poison = job.attempt >= job.max_attempts + POISON_ATTEMPTS
+            self.back(job, JobState.DEAD if poison else JobState.WAITING)
             assert recovered[job_id] is job.state
+
+    @rule()
+    def wake(self) -> None:
+        """The pauses between attempts are over."""
+        with self.db.transaction() as connection:
+            queue.wake_delayed(connection)
+        for job in self.jobs.values():
+            if job.state is JobState.DELAYED:
+                job.go(JobState.WAITING)
 
     @rule(number=st.integers(0, 20))
     def requeue(self, number: int) -> None:
@@ -145,12 +155,12 @@ class QueueMachine(RuleBasedStateMachine):
         job.go(JobState.WAITING)
         job.max_attempts = job.attempt + 2
 
-    def back(self, job: Job, *, poison: bool = False) -> None:
+    def back(self, job: Job, state: JobState) -> None:
         """Where the model puts a job whose attempt did not work."""
         if job.revision < self.revisions[job.study]:
             job.go(JobState.SUPERSEDED)
         else:
-            job.go(JobState.DEAD if poison else JobState.WAITING)
+            job.go(state)
 
     @invariant()
     def same_as_the_model(self) -> None:
@@ -164,7 +174,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert sum(counts.values()) == len(rows)
         for row in rows:
             assert (row.state is JobState.LEASED) == (row.lease_until is not None) == (row.leased_by is not None)
-            assert (row.state in (JobState.WAITING, JobState.LEASED)) == (row.finished_at is None)
+            unfinished = row.state in (JobState.WAITING, JobState.DELAYED, JobState.LEASED)
+            assert unfinished == (row.finished_at is None)
 
 
 def test_the_queue_does_what_its_model_does(migrated_sqlite: Path) -> None:

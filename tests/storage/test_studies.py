@@ -162,6 +162,7 @@ def test_a_due_study_says_what_is_in_it(db: Database) -> None:
                 instance_count=3,
                 modalities=("MG", "SR"),
                 sop_class_uids=(DIGITAL_MAMMOGRAPHY, COMPREHENSIVE_3D_SR),
+                calling_ae_titles=("PACS",),
                 reason="quiet",
             ),
         ]

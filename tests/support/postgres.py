@@ -30,6 +30,7 @@ SETTINGS = {
     "autovacuum": "off",
     "timezone": "UTC",
 }
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "128MB"}
 # Ends the server and removes its folder as soon as its standard input closes, which the kernel does for a dead parent.
 WATCHDOG = 'read -r _; kill -INT "$1" 2>/dev/null; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2"'
 
@@ -49,9 +50,13 @@ def find_binaries() -> Path:
 
 
 class PostgresServer:
-    """A running server. Databases are made and dropped one per test."""
+    """A running server. Databases are made and dropped one per test.
 
-    def __init__(self) -> None:
+    durable: commits wait for the disk, as they do outside of tests.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self._settings = SETTINGS | (DURABLE if durable else {})
         self._binaries = find_binaries()
         self._owner = _server_user()
         self.folder = Path(tempfile.mkdtemp(prefix="dicomnode-pg-", dir="/tmp"))
@@ -96,7 +101,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server on its cluster and wait until it answers."""
-        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(self._binaries / "postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder), *options]
         with (self.folder / "server.log").open("ab") as log:
             self._process = self._spawn(command, log)

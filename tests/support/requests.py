@@ -16,13 +16,13 @@ def encoded(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def incoming(dataset: Dataset) -> Incoming:
+def incoming(dataset: Dataset, calling_ae_title: str = "PACS") -> Incoming:
     """The C-STORE request that announces the dataset."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", DigitalMammographyXRayImageStorageForPresentation)
     meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID", "1.2")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.SourceApplicationEntityTitle = "PACS"
+    meta.SourceApplicationEntityTitle = calling_ae_title
     preamble = io.BytesIO()
     head = Dataset()
     head.file_meta = meta
@@ -31,14 +31,14 @@ def incoming(dataset: Dataset) -> Incoming:
         affected_sop_class_uid=str(meta.MediaStorageSOPClassUID),
         affected_sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
         transfer_syntax_uid=str(ExplicitVRLittleEndian),
-        calling_ae_title="PACS",
+        calling_ae_title=calling_ae_title,
         preamble=preamble.getvalue(),
     )
 
 
-def take(intake: Intake, dataset: Dataset, data: bytes | None = None) -> Taken:
+def take(intake: Intake, dataset: Dataset, data: bytes | None = None, calling_ae_title: str = "PACS") -> Taken:
     """Hand the dataset over in two fragments. data: other bytes than its own. Raises RefusedInstance."""
-    arrival = intake.begin(incoming(dataset))
+    arrival = intake.begin(incoming(dataset, calling_ae_title))
     whole = memoryview(encoded(dataset) if data is None else data)
     for fragment in (whole[:100], whole[100:]):
         arrival.write(fragment)

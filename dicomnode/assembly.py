@@ -10,7 +10,7 @@ from functools import partial
 
 from dicomnode.analysis import Model
 from dicomnode.commitment import Commitments
-from dicomnode.config import ModelSettings, Settings
+from dicomnode.config import ArchiveSettings, ModelSettings, Settings
 from dicomnode.dispatch import Dispatcher
 from dicomnode.evidence import Evidence, OpenAssociations, PacsHasMore
 from dicomnode.find import count_by_modality
@@ -29,6 +29,7 @@ from engines.package import MANIFEST_NAME, RegionPackage, find_package, load_any
 from engines.volume import VolumeEngine
 from storage.archive import Archive
 from storage.database import Database
+from storage.room import Mark, Marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,25 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
     database = Database.open(settings.database.url)
     try:
         database.check_schema()
-        yield Stores(database, Archive(settings.archive.path, settings.archive.min_free_bytes))
+        yield Stores(database, open_archive(settings.archive))
     finally:
         database.close()
+
+
+def open_archive(settings: ArchiveSettings) -> Archive:
+    """The archive with its marks. Raises ArchiveFull, ArchiveUnavailable."""
+    marks = Marks(
+        refuse_below=_mark(settings.refuse_below),
+        accept_above=_mark(settings.accept_above),
+        warn_below=_mark(settings.warn_below),
+    )
+    return Archive(settings.path, settings.min_free_bytes, marks)
+
+
+def _mark(free_space: int | str) -> Mark:
+    if isinstance(free_space, str):
+        return Mark(per_cent=float(free_space.rstrip("%")))
+    return Mark(size_bytes=free_space)
 
 
 def process_name(role: str) -> str:

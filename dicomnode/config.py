@@ -25,6 +25,7 @@ def _check_ae_title(value: str) -> str:
 AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Seconds = Annotated[float, Field(gt=0)]
+FreeSpace = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^[0-9]{1,2}(\.[0-9]+)?%$")]
 
 
 class _Section(BaseModel):
@@ -116,6 +117,21 @@ class ArchiveSettings(_Section):
 
     path: Path
     min_free_bytes: Annotated[int, Field(ge=0)] = 1024**3
+    refuse_below: FreeSpace = Field(default_factory=lambda validated: 2 * int(validated["min_free_bytes"]))
+    accept_above: FreeSpace = Field(default_factory=lambda validated: 3 * int(validated["min_free_bytes"]))
+    warn_below: FreeSpace = Field(default_factory=lambda validated: 5 * int(validated["min_free_bytes"]))
+
+    @model_validator(mode="after")
+    def _marks_are_in_order(self) -> Self:
+        marks = [self.min_free_bytes, self.refuse_below, self.accept_above, self.warn_below]
+        for alike in (
+            [mark for mark in marks if isinstance(mark, int)],
+            [float(mark.rstrip("%")) for mark in marks if isinstance(mark, str)],
+        ):
+            if alike != sorted(alike):
+                msg = "min_free_bytes, refuse_below, accept_above and warn_below must be in this order, least first"
+                raise ValueError(msg)
+        return self
 
 
 class CompletenessSettings(_Section):

@@ -36,7 +36,10 @@ class NodeCollector(Collector):
             yield family
         yield GaugeMetricFamily("dicomnode_archive_free_bytes", "Free bytes in the archive.", shown.free_bytes)
         yield GaugeMetricFamily(
-            "dicomnode_archive_accepts", "1 while instances are taken, 0 below min_free_bytes.", int(shown.accepts)
+            "dicomnode_archive_accepts", "1 while instances are taken, 0 below refuse_below.", int(shown.accepts)
+        )
+        yield GaugeMetricFamily(
+            "dicomnode_archive_low", "1 below warn_below, while room may still be made.", int(shown.room != "ample")
         )
 
 

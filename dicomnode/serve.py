@@ -17,11 +17,13 @@ from dicomnode import assembly, metrics
 from dicomnode.config import Settings
 from dicomnode.evidence import OpenAssociations
 from dicomnode.logs import get_logger
+from dicomnode.room_watch import RoomWatch
 from dicomnode.rounds import run_rounds
 
 log = get_logger(__name__)
 
 PAUSE_S = 0.25
+ROOM_PAUSE_S = 1.0
 GRACE_S = 20.0
 RESTART_PAUSE_S = 2.0
 EXIT_JOB_DEADLINE = 75
@@ -80,15 +82,21 @@ def serve(settings: Settings, config: Path) -> int:
 
 def _receive(settings: Settings, stores: assembly.Stores, stop: threading.Event) -> None:
     stores.archive.sweep_incoming()
+    watch = RoomWatch(stores.archive)
+    watch.do_one_round()
     metrics.start(settings.metrics, stores.database, stores.archive)
     arriving = OpenAssociations()
     dispatcher = assembly.make_dispatcher(settings, stores, arriving)
     dispatcher.after_start()
     receiver = assembly.make_receiver(settings, stores, arriving)
     receiver.open()
+    watching = threading.Thread(target=run_rounds, args=(watch.do_one_round, stop, ROOM_PAUSE_S, "room"), name="room")
+    watching.start()
     try:
         run_rounds(dispatcher.do_one_round, stop, PAUSE_S, "dispatcher")
     finally:
+        stop.set()
+        watching.join()
         receiver.close()
         log.info("stopped listening")
 

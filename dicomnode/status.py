@@ -11,8 +11,14 @@ from storage import outbox, queue, studies
 from storage.archive import Archive
 from storage.database import Database
 from storage.lifecycle import DeliveryState, JobState, StudyState
+from storage.room import Level
 
 LATEST = 20
+ROOM_WORDS: Mapping[Level, str] = {
+    Level.AMPLE: "",
+    Level.LOW: " - [yellow]below warn_below[/]",
+    Level.REFUSING: " - [bold red]below refuse_below: senders are answered 0xA700[/]",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +34,13 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The node at one instant. free_bytes: on the archive's file system."""
+    """The node at one instant. free_bytes: on the archive's file system. room: ample, low or refusing."""
 
     studies: Mapping[str, int]
     jobs: Mapping[str, int]
     deliveries: Mapping[str, int]
     free_bytes: int
+    room: str
     accepts: bool
     not_analysed: tuple[str, ...]
     troubles: tuple[Trouble, ...]
@@ -41,6 +48,7 @@ class Overview:
 
 def overview(database: Database, archive: Archive) -> Overview:
     """Read everything in one transaction."""
+    level = archive.level()
     with database.transaction() as connection:
         dead_jobs = queue.list_jobs(connection, JobState.DEAD, LATEST)
         dead_deliveries = outbox.list_deliveries(connection, DeliveryState.DEAD, LATEST)
@@ -50,7 +58,8 @@ def overview(database: Database, archive: Archive) -> Overview:
             jobs=_by_name(queue.job_counts(connection)),
             deliveries=_by_name(outbox.delivery_counts(connection)),
             free_bytes=archive.free_bytes(),
-            accepts=archive.has_room(0),
+            room=level.value,
+            accepts=level is not Level.REFUSING,
             not_analysed=tuple(f"{study.study_instance_uid}: {study.reason}" for study in unmatched),
             troubles=(
                 *(Trouble("job", j.id, j.study_instance_uid, _iso(j.finished_at), j.last_error) for j in dead_jobs),
@@ -74,8 +83,7 @@ def show(shown: Overview, console: Console) -> None:
         for state, count in counts.items():
             table.add_row(what, state, str(count))
     console.print(table)
-    room = "" if shown.accepts else " - [bold red]below min_free_bytes: senders are answered 0xA700[/]"
-    console.print(f"free in the archive: {shown.free_bytes / 1e9:.1f} GB{room}")
+    console.print(f"free in the archive: {shown.free_bytes / 1e9:.1f} GB{ROOM_WORDS[Level(shown.room)]}")
     for line in shown.not_analysed:
         console.print(f"not analysed: {line}")
     for trouble in shown.troubles:

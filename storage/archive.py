@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from storage.errors import ArchiveFull, InvalidObjectKey, InvalidUid
+from storage.errors import InvalidObjectKey, InvalidUid
 from storage.incoming import IncomingFile, remove_abandoned
+from storage.room import Level, Marks, Room
 from storage.translate_os import translated_os
 
 DEFAULT_MIN_FREE_BYTES = 512 * 1024 * 1024
+NO_MARKS = Marks()
 DURABLE_FOLDERS_LIMIT = 10_000  # folders that we remember; forgetting them costs an fsync each
 
 # PS3.5 9.1, but lenient about empty components, which real senders write. The first digit keeps "." and ".." out.
@@ -42,10 +44,10 @@ class StoredFile:
 class Archive:
     """The files below one folder; may be used from many threads and by many processes."""
 
-    def __init__(self, root: Path, min_free_bytes: int = DEFAULT_MIN_FREE_BYTES) -> None:
+    def __init__(self, root: Path, min_free_bytes: int = DEFAULT_MIN_FREE_BYTES, marks: Marks = NO_MARKS) -> None:
         """Make the folders where missing. min_free_bytes: kept free. Raises ArchiveFull, ArchiveUnavailable."""
         self._root = root
-        self._min_free_bytes = min_free_bytes
+        self._room = Room(root, min_free_bytes, marks)
         self._incoming = root / "incoming"
         self._durable_folders: set[Path] = set()  # adding and testing are atomic; a folder too few costs an fsync
         with translated_os(f"preparing {root}"):
@@ -60,17 +62,30 @@ class Archive:
 
     def free_bytes(self) -> int:
         """Bytes that this user may still write to the archive's file system. Raises ArchiveUnavailable."""
-        with translated_os("looking for free space"):
-            disk = os.statvfs(self._root)
-        return disk.f_bavail * disk.f_frsize
+        return self._room.free_bytes()
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether a file of this size would leave the reserve untouched. Raises ArchiveUnavailable."""
-        return self.free_bytes() - size_bytes >= self._min_free_bytes
+        return self._room.fits(size_bytes)
+
+    def level(self) -> Level:
+        """Where the free space stands between the marks; changes nothing. Raises ArchiveUnavailable."""
+        return self._room.level()
+
+    def settle_level(self) -> Level:
+        """The same, and remember it for all processes. Raises ArchiveUnavailable."""
+        return self._room.settle()
 
     def receive(self) -> IncomingFile:
-        """A file that is written as its bytes come, then kept or discarded. Raises ArchiveFull, ArchiveUnavailable."""
-        return IncomingFile(self._incoming, self._require_room)
+        """A file that is written as its bytes come, then kept or discarded.
+
+        Raises ArchiveFull, below the mark before anything is written, and ArchiveUnavailable.
+        """
+        self._room.admit()
+        return self._begin()
+
+    def _begin(self) -> IncomingFile:
+        return IncomingFile(self._incoming, self._room.require)
 
     def keep(
         self,
@@ -108,7 +123,7 @@ class Archive:
         then nothing is left behind.
         """
         _check_uids(study_instance_uid, sop_instance_uid)
-        incoming = self.receive()
+        incoming = self._begin()
         try:
             for part in parts:
                 incoming.write(part)
@@ -158,10 +173,6 @@ class Archive:
             for path in self._incoming.iterdir():
                 swept += remove_abandoned(path)
         return swept
-
-    def _require_room(self, size_bytes: int) -> None:
-        if not self.has_room(size_bytes):
-            raise ArchiveFull(f"less than {self._min_free_bytes} bytes would be left free in the archive")
 
     def _make_folders(self, folder: Path) -> None:
         """Make a study's folder and the one above it, and make their names durable.

@@ -53,6 +53,9 @@ def test_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     ("change", "named"),
     [
         (("[archive]", "[archive]\ncolour = 1"), "archive.colour"),
+        (("[archive]", '[archive]\nrefuse_below = "five"'), "archive.refuse_below"),
+        (("[archive]", "[archive]\nrefuse_below = 1"), "in this order"),
+        (("[archive]", '[archive]\nrefuse_below = "9%"\naccept_above = "5%"'), "in this order"),
         (('"PACS"]', '"A TITLE THAT IS TOO LONG"]'), "node.allowed_calling_ae_titles"),
         (('["PACS"]', "[]"), "allow_any_calling_ae_title"),
         (("port = 104", "port = 70000"), "destinations.0.port"),
@@ -65,6 +68,15 @@ def test_wrong_setting_is_named(tmp_path: Path, change: tuple[str, str], named: 
     """Each mistake is one readable error that names the setting."""
     with pytest.raises(ConfigurationError, match=named):
         load_settings(_write(tmp_path, MINIMAL.replace(*change)))
+
+
+def test_marks_of_free_space_follow_the_reserve(tmp_path: Path) -> None:
+    """Who sets the reserve alone gets marks above it; each may also be a share of the file system."""
+    archive = load_settings(_write(tmp_path, MINIMAL.replace("[archive]", "[archive]\nmin_free_bytes = 10"))).archive
+    assert (archive.refuse_below, archive.accept_above, archive.warn_below) == (20, 30, 50)
+    shares = '[archive]\nrefuse_below = "2.5%"\naccept_above = "5%"\nwarn_below = "10%"'
+    archive = load_settings(_write(tmp_path, MINIMAL.replace("[archive]", shares))).archive
+    assert archive.refuse_below == "2.5%"
 
 
 def test_a_destination_given_twice_is_refused(tmp_path: Path) -> None:

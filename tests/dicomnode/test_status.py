@@ -5,6 +5,7 @@ import json
 import socket
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,6 +19,8 @@ from dicomnode.dispatch import Dispatcher
 from dicomnode.metrics import NodeCollector
 from dicomnode.status import as_json, overview, show
 from storage import queue
+from storage.archive import Archive
+from storage.room import Mark, Marks
 
 Receive = Callable[..., Dataset]
 
@@ -62,6 +65,28 @@ def test_metrics_tell_the_same(troubled: Stores) -> None:
     text = generate_latest(registry).decode()
     assert 'dicomnode_jobs{state="dead"} 1.0' in text
     assert "dicomnode_archive_accepts 1.0" in text
+    assert "dicomnode_archive_low 0.0" in text
+
+
+@pytest.mark.parametrize(
+    ("marks", "accepts", "words"),
+    [
+        (Marks(), 1, "GB\n"),
+        (Marks(warn_below=Mark(size_bytes=2**62)), 1, "below warn_below"),
+        (Marks(refuse_below=Mark(per_cent=101.0)), 0, "answered 0xA700"),
+    ],
+)
+def test_the_room_is_shown(stores: Stores, tmp_path: Path, marks: Marks, accepts: int, words: str) -> None:
+    """In words for a person, and as gauges."""
+    archive = Archive(tmp_path / "archive", 0, marks)
+    text = io.StringIO()
+    show(overview(stores.database, archive), Console(file=text, width=200))
+    assert words in text.getvalue()
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(stores.database, archive))
+    scraped = generate_latest(registry).decode()
+    assert f"dicomnode_archive_accepts {accepts}.0" in scraped
+    assert f"dicomnode_archive_low {int(marks != Marks())}.0" in scraped
 
 
 def test_metrics_are_answered_on_the_configured_port(troubled: Stores) -> None:

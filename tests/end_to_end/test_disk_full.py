@@ -15,7 +15,8 @@ from tests.support.destination import OUT_OF_RESOURCES, SUCCESS
 from tests.support.node import Destination, NodeConfig, NodeProcess, running_node
 from tests.support.raw_association import Answer, raw_association
 
-SIZE_BYTES = 6 * 1024 * 1024
+MIB = 1024 * 1024
+SIZE_BYTES = 6 * MIB
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def _store(node: NodeProcess, image: Dataset) -> Answer:
     return answer
 
 
-@pytest.mark.parametrize("reserve_bytes", [1024 * 1024, 0], ids=["refused before writing", "refused while writing"])
+@pytest.mark.parametrize("reserve_bytes", [MIB, 0], ids=["refused before writing", "refused while writing"])
 def test_disk_full(tmp_path: Path, small_disk: Path, reserve_bytes: int) -> None:
     """0xA700 and no orphan, whether the reserve was reached or a write failed; with room again it is Success."""
     config = NodeConfig(
@@ -67,3 +68,44 @@ def test_disk_full(tmp_path: Path, small_disk: Path, reserve_bytes: int) -> None
         assert not node.files("incoming")
         subprocess.run(["mount", "-o", f"remount,size={4 * SIZE_BYTES}", str(small_disk)], check=True)
         assert all(_store(node, image).status == SUCCESS for image in refused)
+
+
+def _leave(disk: Path, free_bytes: int) -> None:
+    """Let somebody else fill the disk up to so much free space."""
+    filler = disk / "filler"
+    filler.unlink(missing_ok=True)
+    free = os.statvfs(disk)
+    filler.write_bytes(b"f" * (free.f_bavail * free.f_frsize - free_bytes))
+
+
+def test_marks_of_the_room(tmp_path: Path, small_disk: Path) -> None:
+    """Warned of, then refused before a byte is written; taken again above the upper mark only, also after kill -9."""
+    subprocess.run(["mount", "-o", f"remount,size={4 * SIZE_BYTES}", str(small_disk)], check=True)
+    marks = {"min_free_bytes": MIB, "refuse_below": 4 * MIB, "accept_above": 8 * MIB, "warn_below": 12 * MIB}
+    config = NodeConfig(
+        tmp_path / "node",
+        Destination("NOWHERE", 1),
+        quiet_s=600.0,
+        archive=small_disk / "archive",
+        other={"archive": marks},
+    )
+    one, two, three, four = studies.ct_slices(4)
+    with running_node(config) as node:
+        _leave(small_disk, 10 * MIB)
+        node.wait_for("room low")
+        assert _store(node, one).status == SUCCESS
+        _leave(small_disk, 3 * MIB)
+        answer = _store(node, two)
+        assert answer.status == OUT_OF_RESOURCES
+        assert f"again above {8 * MIB} free" in answer.comment
+        node.wait_for("room gone")
+        _leave(small_disk, 6 * MIB)
+        assert _store(node, three).status == OUT_OF_RESOURCES, "between the marks nothing changes"
+        node.kill()
+        node.start()
+        assert _store(node, four).status == OUT_OF_RESOURCES, "nor does a new start forget"
+        assert len(node.files()) == 1
+        assert not node.files("incoming")
+        _leave(small_disk, 10 * MIB)
+        assert [_store(node, image).status for image in (two, three, four)] == [SUCCESS] * 3
+        assert len(node.files()) == 4

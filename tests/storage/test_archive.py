@@ -10,6 +10,7 @@ import pytest
 
 from storage.archive import Archive, StoredFile
 from storage.errors import ArchiveFull, InvalidObjectKey, InvalidUid
+from storage.room import Room
 from tests.storage.samples import store_instance
 
 STUDY = "1.2.840.1"
@@ -146,9 +147,11 @@ def test_below_the_reserve_nothing_is_taken(tmp_path: Path) -> None:
     disk = os.statvfs(tmp_path)
     archive = Archive(tmp_path / "archive", min_free_bytes=disk.f_bavail * disk.f_frsize + 2**40)
     assert not archive.has_room(0)
-    with pytest.raises(ArchiveFull, match="left free"):
+    with pytest.raises(ArchiveFull, match="little room"):
         store_instance(archive, STUDY, UID, [b"x"])
-    assert files(tmp_path / "archive") == []
+    with pytest.raises(ArchiveFull, match="left free"):
+        archive.store_result(STUDY, UID, [b"x"])
+    assert files(tmp_path / "archive") == [tmp_path / "archive" / "refusing"]
 
 
 def test_room_is_what_is_free_less_the_reserve(tmp_path: Path) -> None:
@@ -165,7 +168,7 @@ def test_a_file_that_grows_into_the_reserve_is_given_up(tmp_path: Path, monkeypa
     monkeypatch.setattr("storage.incoming.ROOM_CHECK_BYTES", 1000)
     archive = Archive(tmp_path / "archive", min_free_bytes=0)
     rooms = iter([True, True, False])
-    monkeypatch.setattr(Archive, "has_room", lambda *_: next(rooms))
+    monkeypatch.setattr(Room, "fits", lambda *_: next(rooms))
     sent = []
 
     def parts() -> Iterator[bytes]:

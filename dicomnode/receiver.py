@@ -10,12 +10,13 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from io import BytesIO
 from ipaddress import ip_address
 
 from pydicom import Dataset
 from pydicom.uid import UID
-from pynetdicom.dsutils import create_file_meta, decode, encode_file_meta
+from pynetdicom.dsutils import decode
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]  # made from a table
 
@@ -25,6 +26,7 @@ from dicomnode.config import NodeSettings
 from dicomnode.contexts import accepted_contexts
 from dicomnode.errors import RefusedInstance
 from dicomnode.evidence import OpenAssociations
+from dicomnode.file_head import FileHead
 from dicomnode.intake import OUT_OF_RESOURCES, SUCCESS, Arrival, Incoming, Intake, Taken
 from dicomnode.logs import Stopwatch, bound, get_logger
 from dicomnode.pace import Paces
@@ -35,10 +37,11 @@ from storage.studies import Recorded
 log = get_logger(__name__)
 
 UNRECOGNIZED_OPERATION = 0x0211  # PS3.7 C.5.13
-PREAMBLE = bytes(128) + b"DICM"
 BACKLOG = 128
 ACCEPT_PAUSE_S = 0.5  # a machine that is out of file descriptors gets some back only when peers leave
 REPORT_BYTES = 1 << 20
+
+_head = lru_cache(maxsize=256)(FileHead)
 
 
 class _NoPlace:
@@ -237,7 +240,8 @@ class Receiver:
                     return _Report(upper.contexts[context_id])
                 if command.field != dimse.C_STORE_RQ:
                     return _NoPlace()
-                return self._intake.begin(_incoming(command, upper.contexts[context_id], calling))
+                context = upper.contexts[context_id]
+                return self._intake.begin(_incoming(command, context, calling))
 
             with contextlib.closing(upper.messages(open_sink)) as messages:
                 for message in messages:
@@ -307,18 +311,13 @@ class Receiver:
 
 
 def _incoming(command: dimse.Command, context: Context, calling_ae_title: str) -> Incoming:
-    meta = create_file_meta(
-        sop_class_uid=UID(command.sop_class_uid),
-        sop_instance_uid=UID(command.sop_instance_uid),
-        transfer_syntax=UID(context.transfer_syntax_uid),
-    )
-    meta.SourceApplicationEntityTitle = calling_ae_title
+    head = _head(command.sop_class_uid, context.transfer_syntax_uid, calling_ae_title)
     return Incoming(
         affected_sop_class_uid=command.sop_class_uid,
         affected_sop_instance_uid=command.sop_instance_uid,
         transfer_syntax_uid=context.transfer_syntax_uid,
         calling_ae_title=calling_ae_title,
-        preamble=PREAMBLE + encode_file_meta(meta),
+        preamble=head.of(command.sop_instance_uid),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 Buffer = bytes | memoryview
+_Element = tuple[int, bytes, int, int]
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 ITEM = 0xFFFEE000
@@ -29,14 +30,6 @@ class EncodingError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Element:
-    tag: int
-    vr: bytes
-    start: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
 class StreamAttributes:
     """Values by tag of the attributes asked for (missing ones are absent), and whether pixel data is there."""
 
@@ -45,66 +38,72 @@ class StreamAttributes:
 
 
 class _Walker:
+    """Elements are (tag, VR, start of the value, length) here: plain tuples, since every instance has hundreds."""
+
     def __init__(self, data: Buffer, *, implicit: bool, big_endian: bool) -> None:
         order = ">" if big_endian else "<"
         self._data = data
         self._implicit = implicit
-        self._tag = struct.Struct(f"{order}HH")
-        self._short = struct.Struct(f"{order}H")
+        self._implicit_header = struct.Struct(f"{order}HHI")
+        self._explicit_header = struct.Struct(f"{order}HH2sH")
         self._long = struct.Struct(f"{order}I")
 
     def elements(self) -> Iterator[_Element]:
         """Elements of the top level, each checked to end inside the data."""
-        position = 0
-        while position < len(self._data):
+        position, size = 0, len(self._data)
+        while position < size:
             element = self._header(position, implicit=self._implicit)
             yield element
-            position = self._end(element, depth=0)
+            _, _, start, length = element
+            position = start + length
+            if position > size or length == UNDEFINED_LENGTH:
+                position = self._end(element, depth=0)
 
     def _header(self, position: int, *, implicit: bool) -> _Element:
         if position + 8 > len(self._data):
             raise EncodingError(f"ends inside an element header at byte {position}")
-        group, number = self._tag.unpack_from(self._data, position)
+        if implicit:
+            group, number, length = self._implicit_header.unpack_from(self._data, position)
+            return group << 16 | number, b"", position + 8, length
+        group, number, vr, length = self._explicit_header.unpack_from(self._data, position)
         tag = group << 16 | number
-        if implicit or group == ITEM >> 16:
-            return _Element(tag, b"", position + 8, self._long.unpack_from(self._data, position + 4)[0])
-        vr = bytes(self._data[position + 4 : position + 6])
+        if group == ITEM >> 16:
+            return tag, b"", position + 8, self._long.unpack_from(self._data, position + 4)[0]
+        if vr in LONG_VRS:
+            if position + 12 > len(self._data):
+                raise EncodingError(f"ends inside an element header at byte {position}")
+            return tag, vr, position + 12, self._long.unpack_from(self._data, position + 8)[0]
         if not (vr.isalpha() and vr.isupper()):
             raise EncodingError(f"{_name(tag)} at byte {position} has no value representation")
-        if vr not in LONG_VRS:
-            return _Element(tag, vr, position + 8, self._short.unpack_from(self._data, position + 6)[0])
-        if position + 12 > len(self._data):
-            raise EncodingError(f"ends inside an element header at byte {position}")
-        return _Element(tag, vr, position + 12, self._long.unpack_from(self._data, position + 8)[0])
+        return tag, vr, position + 8, length
 
     def _end(self, element: _Element, depth: int) -> int:
-        if element.length == UNDEFINED_LENGTH:
+        tag, vr, start, length = element
+        if length == UNDEFINED_LENGTH:
             # PS3.5 6.2.2: a UN of undefined length is a sequence in implicit VR, whatever the transfer syntax.
-            return self._items_end(element, implicit=self._implicit or element.vr == b"UN", depth=depth + 1)
-        end = element.start + element.length
+            return self._items_end(tag, start, implicit=self._implicit or vr == b"UN", depth=depth + 1)
+        end = start + length
         if end > len(self._data):
-            raise EncodingError(
-                f"{_name(element.tag)} declares {element.length} bytes, {len(self._data) - element.start} are there"
-            )
+            raise EncodingError(f"{_name(tag)} declares {length} bytes, {len(self._data) - start} are there")
         return end
 
-    def _items_end(self, parent: _Element, *, implicit: bool, depth: int) -> int:
+    def _items_end(self, parent: int, position: int, *, implicit: bool, depth: int) -> int:
         if depth > MAXIMUM_DEPTH:
-            raise EncodingError(f"{_name(parent.tag)} is nested deeper than {MAXIMUM_DEPTH} sequences")
-        position = parent.start
+            raise EncodingError(f"{_name(parent)} is nested deeper than {MAXIMUM_DEPTH} sequences")
         while True:
             item = self._header(position, implicit=implicit)
-            if item.tag == SEQUENCE_DELIMITATION:
-                return item.start
-            if item.tag != ITEM:
-                raise EncodingError(f"{_name(parent.tag)} holds {_name(item.tag)} where an item should begin")
-            if item.length != UNDEFINED_LENGTH:
+            tag, _, start, length = item
+            if tag == SEQUENCE_DELIMITATION:
+                return start
+            if tag != ITEM:
+                raise EncodingError(f"{_name(parent)} holds {_name(tag)} where an item should begin")
+            if length != UNDEFINED_LENGTH:
                 position = self._end(item, depth)
                 continue
-            position = item.start
-            while (child := self._header(position, implicit=implicit)).tag != ITEM_DELIMITATION:
+            position = start
+            while (child := self._header(position, implicit=implicit))[0] != ITEM_DELIMITATION:
                 position = self._end(child, depth)
-            position = child.start
+            position = child[2]
 
 
 def _name(tag: int) -> str:
@@ -141,9 +140,8 @@ def read_attributes(
     )
     values: dict[int, str] = {}
     has_pixel_data = False
-    for element in walker.elements():
-        if element.tag in tags and element.length != UNDEFINED_LENGTH:
-            raw = bytes(data[element.start : element.start + element.length])
-            values[element.tag] = raw.decode("ascii", "replace").strip(" \0")
-        has_pixel_data = has_pixel_data or element.tag == PIXEL_DATA
+    for tag, _, start, length in walker.elements():
+        if tag in tags and length != UNDEFINED_LENGTH:
+            values[tag] = bytes(data[start : start + length]).decode("ascii", "replace").strip(" \0")
+        has_pixel_data = has_pixel_data or tag == PIXEL_DATA
     return StreamAttributes(values, has_pixel_data)

@@ -26,6 +26,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 
 from dicomnode.dimse import Assembler, Command, Message, MessageError, Sink, data_item
+from dicomnode.inlet import Inlet
 
 # PDU types, PS3.8 9.3.
 ASSOCIATE_RQ, P_DATA, RELEASE_RQ, ABORT = 0x01, 0x04, 0x05, 0x07
@@ -42,7 +43,6 @@ MAXIMUM_ASSOCIATE_BYTES = 1 << 20
 # How long and how much is read from a peer that goes on talking after the end, PS3.8 9.1.5 (ARTIM timer).
 LINGER_S = 2.0
 LINGER_BYTES = 1 << 24
-SHORTEST_WAIT_S = 0.001  # a timeout of 0 would mean not to wait at all, which is another kind of socket
 APPLICATION_CONTEXT = UID("1.2.840.10008.3.1.1.1")
 _HEADER = struct.Struct(">BxI")
 
@@ -87,7 +87,7 @@ class UpperLayer:
         self._patience = patience
         self.pause: Callable[[int], None] | None = None
         self.contexts: dict[int, Context] = {}
-        connection.settimeout(patience.silence_s)
+        self._inlet = Inlet(connection, patience.silence_s)
 
     def secure(self) -> None:
         """Shake hands where the connection is one of TLS."""
@@ -229,22 +229,12 @@ class UpperLayer:
         return bytes(data)
 
     def _fill(self, view: memoryview) -> None:
-        """Fill the buffer. Who drips bytes may take no longer than who sends none."""
-        deadline = None
         try:
-            while len(view):
-                count = self._socket.recv_into(view)
-                if count == 0:
-                    raise PeerGone("closed by the peer")
-                view = view[count:]
-                if len(view):
-                    now = time.monotonic()
-                    deadline = deadline or now + self._patience.silence_s
-                    self._socket.settimeout(max(deadline - now, SHORTEST_WAIT_S))
-            if deadline is not None:
-                self._socket.settimeout(self._patience.silence_s)
+            self._inlet.fill(view)
         except TimeoutError:
             raise PeerGone("nothing came for too long") from None
+        except EOFError:
+            raise PeerGone("closed by the peer") from None
         except OSError as error:
             raise PeerGone(str(error)) from None
 

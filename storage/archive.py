@@ -2,7 +2,8 @@
 
 Rules:
 - A file appears under its key whole or not at all: it is written under incoming/, made durable, and then renamed.
-- When `keep` or `store_result` returns, file and name survive a power failure: fsync, rename, fsync of the folders.
+- When `keep` or `store_result` returns, file and name survive a power failure: fsync, rename, fsync of the folders;
+  unless `keep` was told that they need not.
 - A key ends with a piece of the content's digest, so other bytes never take the place of what is there.
 - A temporary file is locked while its writer lives, so sweeping never takes one from another process.
 - Patients' data is for this user only: folders 0700, files 0600.
@@ -76,16 +77,16 @@ class Archive:
         """The same, and remember it for all processes. Raises ArchiveUnavailable."""
         return self._room.settle()
 
-    def receive(self) -> IncomingFile:
-        """A file that is written as its bytes come, then kept or discarded.
+    def receive(self, *, durable: bool = True) -> IncomingFile:
+        """A file that is written as its bytes come, then kept or discarded. durable: whether to be kept durably.
 
         Raises ArchiveFull, below the mark before anything is written, and ArchiveUnavailable.
         """
         self._room.admit()
-        return self._begin()
+        return self._begin(durable=durable)
 
-    def _begin(self) -> IncomingFile:
-        return IncomingFile(self._incoming, self._room.require)
+    def _begin(self, *, durable: bool) -> IncomingFile:
+        return IncomingFile(self._incoming, self._room.require, durable=durable)
 
     def keep(
         self,
@@ -93,23 +94,30 @@ class Archive:
         study_instance_uid: str,
         sop_instance_uid: str,
         area: Area = "studies",
+        *,
+        durable: bool = True,
     ) -> StoredFile:
-        """Store a received file durably; afterwards it is the archive's.
+        """Store a received file; afterwards it is the archive's. durable: False leaves it to the system when.
 
         What its digest does not cover (preamble and file meta information, PS3.10 7.1) may differ between senders of
         the same instance. Raises InvalidUid, ArchiveFull, ArchiveUnavailable; then it is still to be discarded.
         """
         _check_uids(study_instance_uid, sop_instance_uid)
-        incoming.sync()
-        target = self._folder(area, study_instance_uid) / f"{sop_instance_uid}-{incoming.sha256[:16]}.dcm"
+        if durable:
+            incoming.begin_sync()
+        sha256 = incoming.sha256()
+        if durable:
+            incoming.sync()
+        folder = self._folder(area, study_instance_uid)
+        name = f"{sop_instance_uid}-{sha256[:16]}.dcm"
         with translated_os(f"storing {sop_instance_uid}"):
-            self._make_folders(target.parent)
-            incoming.path.rename(target)
-            _fsync_folder(target.parent)
-        incoming.discard()
-        return StoredFile(
-            object_key=str(target.relative_to(self._root)), size_bytes=incoming.size_bytes, sha256=incoming.sha256
-        )
+            self._make_folders(folder)
+            os.rename(incoming.path, f"{folder}/{name}")  # noqa: PTH104  a path object costs more than the call
+            if durable:
+                _fsync_folder(folder)
+        incoming.let_go()
+        key = f"{area}/{folder.parent.name}/{study_instance_uid}/{name}"
+        return StoredFile(object_key=key, size_bytes=incoming.size_bytes, sha256=sha256)
 
     def store_result(
         self,
@@ -123,7 +131,7 @@ class Archive:
         then nothing is left behind.
         """
         _check_uids(study_instance_uid, sop_instance_uid)
-        incoming = self._begin()
+        incoming = self._begin(durable=True)
         try:
             for part in parts:
                 incoming.write(part)

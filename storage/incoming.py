@@ -1,74 +1,101 @@
 """A file on its way into the archive: written as its bytes come, locked while its writer lives, gone unless kept."""
 
+import contextlib
 import fcntl
 import hashlib
 import mmap
 import os
-import uuid
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from storage.translate_os import translated_os
+from storage.translate_os import translated_os, translation
+from storage.writeback import start_writing
 
 ROOM_CHECK_BYTES = 16 * 1024 * 1024  # how much may be written before the free space is looked at again
+WRITEBACK_BYTES = 1024 * 1024  # how much may be written before the disk is told to begin
+WINDOW_BYTES = 4 * 1024 * 1024  # of the file that is mapped at a time while its digest is computed
 
 
 class IncomingFile:
     """A temporary file that takes bytes in order; one thread writes it.
 
-    size_bytes: written so far. require_room: raises ArchiveFull where so many more bytes may not be written.
+    size_bytes: written so far. require_room: raises ArchiveFull where so many more bytes may not be written. durable:
+    whether `sync` will be asked for, so that the disk may begin early.
     """
 
-    def __init__(self, folder: Path, require_room: Callable[[int], None]) -> None:
+    def __init__(self, folder: Path, require_room: Callable[[int], None], *, durable: bool = True) -> None:
         """Create and lock it below the folder. Raises ArchiveFull, ArchiveUnavailable."""
-        self.path = folder / f"{uuid.uuid4().hex}.part"
+        self.path = f"{folder}/{secrets.token_hex(16)}.part"
         self.size_bytes = 0
         self._require_room = require_room
-        self._digest = hashlib.sha256()
+        self._durable = durable
         self._uncounted_bytes = 0
         self._check_at = 0
+        self._begun_bytes = 0
         with translated_os("opening a file in incoming"):
             self._descriptor = _create_locked(self.path)
-
-    @property
-    def sha256(self) -> str:
-        """Hex digest of the bytes that count."""
-        return self._digest.hexdigest()
 
     def write(self, part: bytes | memoryview, *, counts: bool = True) -> None:
         """Add bytes. counts: whether the digest covers them; those that it does not come first.
 
         Raises ArchiveFull, ArchiveUnavailable; the file is then to be discarded.
         """
-        if self.size_bytes + len(part) > self._check_at:
-            self._require_room(len(part))
-            self._check_at = self.size_bytes + len(part) + ROOM_CHECK_BYTES
-        if counts:
-            self._digest.update(part)
-        else:
-            self._uncounted_bytes += len(part)
-        with translated_os("writing to incoming"):
+        size = len(part)
+        if self.size_bytes + size > self._check_at:
+            self._require_room(size)
+            self._check_at = self.size_bytes + size + ROOM_CHECK_BYTES
+        try:
             _write_all(self._descriptor, part)
-        self.size_bytes += len(part)
+        except OSError as error:
+            raise translation("writing to incoming", error) from error
+        self.size_bytes += size
+        if not counts:
+            self._uncounted_bytes += size
+        if self._durable and self.size_bytes - self._begun_bytes >= WRITEBACK_BYTES:
+            self.begin_sync()
+
+    def begin_sync(self) -> None:
+        """Let the disk begin with what it has not been told of yet, while there is other work."""
+        start_writing(self._descriptor, self._begun_bytes, self.size_bytes - self._begun_bytes)
+        self._begun_bytes = self.size_bytes
 
     def content(self) -> memoryview:
         """The bytes that count, as they are in the file; without a copy of them. Raises ArchiveUnavailable."""
         if self.size_bytes == self._uncounted_bytes:
             return memoryview(b"")
-        with translated_os("reading from incoming"):
-            mapped = mmap.mmap(self._descriptor, self.size_bytes, prot=mmap.PROT_READ)
-        return memoryview(mapped)[self._uncounted_bytes :]
+        return memoryview(self._mapped())[self._uncounted_bytes :]
+
+    def sha256(self) -> str:
+        """Hex digest of the bytes that count. Raises ArchiveUnavailable."""
+        digest = hashlib.sha256()
+        if self.size_bytes > self._uncounted_bytes:
+            with self._mapped() as mapped, memoryview(mapped) as whole:
+                for start in range(0, self.size_bytes, WINDOW_BYTES):
+                    end = min(start + WINDOW_BYTES, self.size_bytes)
+                    digest.update(whole[max(start, self._uncounted_bytes) : end])
+                    mapped.madvise(mmap.MADV_DONTNEED, start, end - start)  # or it counts as memory of ours
+        return digest.hexdigest()
 
     def sync(self) -> None:
         """Make the content durable. Raises ArchiveFull, ArchiveUnavailable."""
         with translated_os("storing in incoming"):
             os.fsync(self._descriptor)
 
+    def _mapped(self) -> mmap.mmap:
+        with translated_os("reading from incoming"):
+            return mmap.mmap(self._descriptor, self.size_bytes, prot=mmap.PROT_READ)
+
     def discard(self) -> None:
         """Remove it, or where it was renamed, only let go of it; may be called again."""
         if self._descriptor < 0:
             return
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)  # noqa: PTH108  a path object costs more than the call
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Have nothing more to do with it: it has another name now."""
         os.close(self._descriptor)
         self._descriptor = -1
 
@@ -91,7 +118,7 @@ def remove_abandoned(path: Path) -> bool:
     return True
 
 
-def _create_locked(path: Path) -> int:
+def _create_locked(path: str) -> int:
     """Create a file and lock it; again, if a sweep came between the two and took it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -100,7 +127,7 @@ def _create_locked(path: Path) -> int:
             if os.fstat(descriptor).st_nlink > 0:
                 return descriptor
         except BaseException:
-            path.unlink(missing_ok=True)
+            Path(path).unlink(missing_ok=True)
             os.close(descriptor)
             raise
         os.close(descriptor)
@@ -108,6 +135,8 @@ def _create_locked(path: Path) -> int:
 
 def _write_all(descriptor: int, part: bytes | memoryview) -> None:
     """Write a part whole; write(2) may take less than it was given."""
-    rest = memoryview(part).cast("B")
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    written = os.write(descriptor, part)
+    if written < len(part):
+        rest = memoryview(part).cast("B")[written:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]

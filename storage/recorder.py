@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.database import Database
-from storage.studies import Instance, Recorded, record_instance
+from storage.studies import Instance, Recorded, record_instances
 
 LONGEST_BATCH = 64
 
@@ -62,6 +62,6 @@ class InstanceRecorder:
         with self._database.transaction() as connection:
             # In one order everywhere, so that two processes never wait for each other's rows.
             ordered = sorted(batch, key=lambda item: (item.instance.study_instance_uid, item.instance.sop_instance_uid))
-            found = [(item, record_instance(connection, item.instance, reopens=item.reopens)) for item in ordered]
-        for waiting, recorded in found:
+            found = record_instances(connection, [(item.instance, item.reopens) for item in ordered])
+        for waiting, recorded in zip(ordered, found, strict=True):
             waiting.recorded = recorded

@@ -9,20 +9,24 @@ Rules:
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import Enum
+from functools import partial
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, literal_column, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, literal_column, null, or_, select, update
+from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.clock import database_now
 from storage.errors import IllegalTransition, NotFound
 from storage.lifecycle import STUDY, JobState, StudyState, sources_of
+from storage.prepared import Prepared
 from storage.schema import instances, jobs, studies
-from storage.upsert import insert
+from storage.upsert import Insert, insert, insert_for
 
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
-IS_RECEIVING = studies.c.state == literal_column("'receiving'")
+RECEIVING: ColumnElement[str] = literal_column("'receiving'")
+IS_RECEIVING = studies.c.state == RECEIVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ class Instance:
     calling_ae_title: str
 
 
-INSTANCE_COLUMNS = [instances.c[field.name] for field in fields(Instance)]
+INSTANCE_NAMES = tuple(field.name for field in fields(Instance))
+INSTANCE_COLUMNS = [instances.c[name] for name in INSTANCE_NAMES]
 
 
 class Recorded(Enum):
@@ -83,45 +88,71 @@ def record_instance(connection: Connection, instance: Instance, *, reopens: bool
     reopens: whether a study that is past RECEIVING begins its next revision for it. Objects that no model looks at
     must not, or a result that a PACS routes back would be analysed for ever.
     """
-    statement = (
-        insert(connection, instances)
-        .values(**asdict(instance), received_at=database_now())
-        .on_conflict_do_nothing(index_elements=[instances.c.sop_instance_uid])
-        .returning(instances.c.sop_instance_uid)
-    )
-    if connection.execute(statement).first() is not None:
-        _touch_study(connection, instance.study_instance_uid, reopens=reopens)
+    (recorded,) = record_instances(connection, [(instance, reopens)])
+    return recorded
+
+
+def record_instances(connection: Connection, arrived: Sequence[tuple[Instance, bool]]) -> list[Recorded]:
+    """The same for several, in their order, each with its `reopens`."""
+    found = [_insert(connection, instance) for instance, _ in arrived]
+    touched: dict[str, bool] = {}
+    for (instance, reopens), recorded in zip(arrived, found, strict=True):
+        if recorded is Recorded.NEW:
+            touched[instance.study_instance_uid] = touched.get(instance.study_instance_uid, False) or reopens
+    for study_instance_uid, reopens in touched.items():
+        touch = TOUCH_AND_REOPEN if reopens else TOUCH
+        touch.execute(connection, study_instance_uid=study_instance_uid)
+    return found
+
+
+def _insert(connection: Connection, instance: Instance) -> Recorded:
+    values = {name: getattr(instance, name) for name in INSTANCE_NAMES}
+    if INSERT_INSTANCE.execute(connection, **values).first() is not None:
         return Recorded.NEW
-    known = select(instances.c.sha256).where(instances.c.sop_instance_uid == instance.sop_instance_uid)
-    return Recorded.SAME if connection.execute(known).scalar_one() == instance.sha256 else Recorded.CONFLICT
+    known = DIGEST_OF.execute(connection, sop_instance_uid=instance.sop_instance_uid).scalar_one()
+    return Recorded.SAME if known == instance.sha256 else Recorded.CONFLICT
 
 
-def _touch_study(connection: Connection, study_instance_uid: str, *, reopens: bool) -> None:
+def _insert_instance(dialect: str) -> ReturningInsert[tuple[str]]:
+    statement = insert_for(dialect, instances).values(
+        {name: bindparam(name) for name in INSTANCE_NAMES} | {"received_at": database_now()}
+    )
+    return statement.on_conflict_do_nothing(index_elements=[instances.c.sop_instance_uid]).returning(
+        instances.c.sop_instance_uid
+    )
+
+
+def _touch_study(dialect: str, *, reopens: bool) -> Insert:
     """Make the study, or note the arrival; a study past RECEIVING begins its next revision if told so."""
     now = database_now()
-    receiving = studies.c.state == StudyState.RECEIVING
-    statement = insert(connection, studies).values(
-        study_instance_uid=study_instance_uid,
-        state=StudyState.RECEIVING,
-        revision=1,
-        reason="",
+    statement = insert_for(dialect, studies).values(
+        study_instance_uid=bindparam("study_instance_uid"),
+        state=RECEIVING,
+        revision=literal_column("1"),
+        reason=literal_column("''"),
         first_received_at=now,
         last_received_at=now,
     )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[studies.c.study_instance_uid],
-            set_={
-                "state": StudyState.RECEIVING,
-                "revision": case((receiving, studies.c.revision), else_=studies.c.revision + 1),
-                "reason": case((receiving, studies.c.reason), else_=""),
-                "first_received_at": case((receiving, studies.c.first_received_at), else_=now),
-                "last_received_at": now,
-                "restarted_at": case((receiving, studies.c.restarted_at), else_=null()),
-            },
-            where=None if reopens else receiving,
-        ),
+    return statement.on_conflict_do_update(
+        index_elements=[studies.c.study_instance_uid],
+        set_={
+            "state": RECEIVING,
+            "revision": case((IS_RECEIVING, studies.c.revision), else_=studies.c.revision + literal_column("1")),
+            "reason": case((IS_RECEIVING, studies.c.reason), else_=literal_column("''")),
+            "first_received_at": case((IS_RECEIVING, studies.c.first_received_at), else_=now),
+            "last_received_at": now,
+            "restarted_at": case((IS_RECEIVING, studies.c.restarted_at), else_=null()),
+        },
+        where=None if reopens else IS_RECEIVING,
     )
+
+
+INSERT_INSTANCE = Prepared(_insert_instance)
+TOUCH = Prepared(partial(_touch_study, reopens=False))
+TOUCH_AND_REOPEN = Prepared(partial(_touch_study, reopens=True))
+DIGEST_OF = Prepared(
+    lambda _: select(instances.c.sha256).where(instances.c.sop_instance_uid == bindparam("sop_instance_uid"))
+)
 
 
 def restore_done_study(connection: Connection, study_instance_uid: str) -> None:

@@ -16,6 +16,11 @@ def translated_os(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
-            raise ArchiveFull(f"{doing}: {os.strerror(error.errno or 0)}") from error
-        raise ArchiveUnavailable(f"{doing}: {error.strerror}") from error
+        raise translation(doing, error) from error
+
+
+def translation(doing: str, error: OSError) -> ArchiveFull | ArchiveUnavailable:
+    """What the error is to us, for where a block is entered too often to be one of `translated_os`."""
+    if error.errno in FULL:
+        return ArchiveFull(f"{doing}: {os.strerror(error.errno or 0)}")
+    return ArchiveUnavailable(f"{doing}: {error.strerror}")

@@ -1,7 +1,7 @@
 """Rows of many threads in one commit: each thread hears what became of its own."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -79,14 +79,14 @@ def test_the_same_instance_twice_in_one_commit(db: Database) -> None:
 
 def test_one_that_fails_spoils_no_other(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error reaches the thread whose row it was; the rows beside it are kept."""
-    honest = recorder.record_instance
+    honest = recorder.record_instances
 
-    def picky(connection: Connection, item: Instance, *, reopens: bool) -> Recorded:
-        if item.modality == "XX":
+    def picky(connection: Connection, arrived: Sequence[tuple[Instance, bool]]) -> list[Recorded]:
+        if any(item.modality == "XX" for item, _ in arrived):
             raise DatabaseFailure("value too long")
-        return honest(connection, item, reopens=reopens)
+        return honest(connection, arrived)
 
-    monkeypatch.setattr(recorder, "record_instance", picky)
+    monkeypatch.setattr(recorder, "record_instances", picky)
     counted = CountedDatabase(db)
     line = InstanceRecorder(counted)  # type: ignore[arg-type]  # what it uses of a database
     bad = Instance(**{field: getattr(instance(9), field) for field in Instance.__slots__} | {"modality": "XX"})

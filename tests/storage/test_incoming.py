@@ -1,0 +1,53 @@
+"""A file on its way: what is told to the disk early, and its digest."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from storage import incoming, writeback
+from storage.incoming import IncomingFile
+from storage.writeback import start_writing
+
+
+def _no_limit(_: int) -> None:
+    pass
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_the_disk_is_told_early_of_what_will_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, durable: bool
+) -> None:
+    """Each byte once and in order, in pieces worth a call; nothing where nobody will wait for the disk."""
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(incoming, "start_writing", lambda _, offset, length: told.append((offset, length)))
+    monkeypatch.setattr(incoming, "WRITEBACK_BYTES", 100)
+    file = IncomingFile(tmp_path, _no_limit, durable=durable)
+    for _ in range(5):
+        file.write(b"x" * 60)
+    file.discard()
+    assert told == ([(0, 120), (120, 120)] if durable else [])
+
+
+def test_the_kernel_is_really_told(tmp_path: Path) -> None:
+    """Here the C library has the call, and the content is what it was."""
+    assert writeback._call() is not None
+    path = tmp_path / "file"
+    with path.open("wb+") as file:
+        file.write(b"x" * 100_000)
+        file.flush()
+        start_writing(file.fileno(), 0, 100_000)
+    assert path.read_bytes() == b"x" * 100_000
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 10_000])
+def test_the_digest_covers_what_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Through windows that end inside the file and inside what does not count."""
+    monkeypatch.setattr(incoming, "WINDOW_BYTES", 4096)
+    file = IncomingFile(tmp_path, _no_limit)
+    data = bytes(index % 251 for index in range(size))
+    file.write(b"h" * 5000, counts=False)
+    file.write(data)
+    assert file.sha256() == hashlib.sha256(data).hexdigest()
+    assert bytes(file.content()) == data
+    file.discard()

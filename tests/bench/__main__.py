@@ -1,4 +1,4 @@
-"""Run the benchmark: `python -m tests.bench --out build/bench.json [--only receiving,queueing]`."""
+"""Run the benchmark: `python -m tests.bench --out build/bench.json [--only receiving,study]`."""
 
 import argparse
 import tempfile
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import backends, queueing, receiving, turnaround
+from tests.bench import backends, queueing, receiving, study, turnaround
 from tests.bench.table import Board
 
 PARTS = {
@@ -14,6 +14,7 @@ PARTS = {
     "queueing": queueing.measure,
     "turnaround": turnaround.measure,
     "backends": backends.measure,
+    "study": study.measure,
 }
 
 

@@ -1,17 +1,24 @@
-"""How fast the backends run the shipped network, against PyTorch fp32 on the same processor.
+"""How fast the shipped network runs here, against PyTorch fp32 on the same processor.
 
 Latency of one image, the same tensor for all, interleaved, best of the rounds; threads as each chooses. The network in
-PyTorch has the same layers with fresh weights: latency does not depend on their values.
+PyTorch has the same layers with fresh weights: latency does not depend on their values. A package holds a variant only
+where no area under a curve differs from float32's by more than 0.005, so the fastest one answers as float32 does.
+
+With AMX in the processor all is measured again without it, in a process of its own: oneDNN, which both OpenVINO and
+PyTorch compute with, reads its limit once. `python -m tests.bench.backends` prints one such measurement as JSON.
 """
 
 import importlib.util
+import json
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from engines.base import Backend
 from engines.errors import EngineError
 from engines.factory import open_engine
 from engines.package import ModelPackage, find_package, load_package
@@ -21,6 +28,11 @@ BACKENDS = ("onnxruntime", "openvino")
 VARIANTS = ("int8", "bf16")
 ROUNDS = 12
 PACKAGE = "mammo-mass"
+BEST, BEST_WITHOUT_AMX = "cpu_best_vs_torch", "cpu_best_vs_torch_no_amx"
+WITHOUT_AMX = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}  # the step below AMX in oneDNN's order
+TIMEOUT_S = 900
+
+Latencies = dict[tuple[str, str], float]  # seconds by backend and precision
 
 
 def _torch_runner(batch: np.ndarray, package: ModelPackage) -> Callable[[], object]:
@@ -39,58 +51,34 @@ def _torch_runner(batch: np.ndarray, package: ModelPackage) -> Callable[[], obje
     return run
 
 
-def _runners(board: Board) -> dict[str, Callable[[], object]]:
-    """What runs here, by name; what does not is named on the board."""
+def latencies() -> tuple[Latencies, dict[tuple[str, str], str]]:
+    """Seconds of the fastest round of each, interleaved; and the reason of each that does not run here."""
+    gone: dict[tuple[str, str], str] = {}
+    wanted = [("torch", "fp32"), *((name, "fp32") for name in BACKENDS), *(("openvino", name) for name in VARIANTS)]
     try:
         package = load_package(find_package(PACKAGE))
     except EngineError as error:
-        for name in BACKENDS:
-            board.leave_out(f"{name}_vs_torch", str(error))
-        return {}
+        return {}, dict.fromkeys(wanted, str(error))
     shape = (1, 3, package.preprocess.rows, package.preprocess.columns)
     batch = np.random.default_rng(3).uniform(-1, 1, shape).astype(np.float32)
-    runners: dict[str, Callable[[], object]] = {"torch": _torch_runner(batch, package)}
-    for name in BACKENDS:
-        try:
-            backend = open_engine(package, name).backend
-        except EngineError as error:
-            board.leave_out(f"{name}_vs_torch", str(error))
+    runners: dict[tuple[str, str], Callable[[], object]] = {}
+    for name, precision in wanted:
+        if name == "torch":
+            if importlib.util.find_spec("torch") is None:
+                gone[name, precision] = "not installed: torch (extra train)"
+            else:
+                runners[name, precision] = _torch_runner(batch, package)
             continue
-        runners[name] = lambda backend=backend: backend.run(batch)
-    return runners
-
-
-def _variants(board: Board, package: ModelPackage) -> dict[str, Backend]:
-    """The package's weights by precision, on OpenVINO, which computes in all of them."""
-    backends = {}
-    for precision in ("fp32", *VARIANTS):
         try:
-            backends[precision] = open_engine(package, "openvino", 0, precision).backend
+            backend = open_engine(package, name, 0, precision).backend
         except EngineError as error:
-            board.leave_out(f"{precision}_vs_fp32", str(error))
-    return backends
+            gone[name, precision] = str(error)
+            continue
+        runners[name, precision] = lambda backend=backend: backend.run(batch)
+    return _best(runners), gone
 
 
-def _measure_variants(board: Board, say: Callable[[str], None]) -> None:
-    """Put `<precision>_vs_fp32` on the board: OpenVINO's float32 latency divided by the variant's."""
-    try:
-        package = load_package(find_package(PACKAGE))
-    except EngineError as error:
-        for name in VARIANTS:
-            board.leave_out(f"{name}_vs_fp32", str(error))
-        return
-    backends = _variants(board, package)
-    shape = (1, 3, package.preprocess.rows, package.preprocess.columns)
-    batch = np.random.default_rng(3).uniform(-1, 1, shape).astype(np.float32)
-    best = _best({name: lambda backend=backend: backend.run(batch) for name, backend in backends.items()})
-    say("openvino: " + ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in best.items()))
-    for name in VARIANTS:
-        if name in best and "fp32" in best:
-            board.put(f"{name}_vs_fp32", best["fp32"] / best[name], "OpenVINO fp32 latency divided by its, one image")
-
-
-def _best(runners: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Seconds of the fastest round of each, interleaved."""
+def _best(runners: Mapping[tuple[str, str], Callable[[], object]]) -> Latencies:
     best = dict.fromkeys(runners, float("inf"))
     for run in runners.values():
         run()  # the first call plans and allocates
@@ -102,16 +90,61 @@ def _best(runners: dict[str, Callable[[], object]]) -> dict[str, float]:
     return best
 
 
-def measure(board: Board, folder: Path, say: Callable[[str], None]) -> None:
-    """Put `<backend>_vs_torch` on the board: torch's latency divided by the backend's, so more is faster."""
-    del folder
-    _measure_variants(board, say)
-    if importlib.util.find_spec("torch") is None:
-        for name in BACKENDS:
-            board.leave_out(f"{name}_vs_torch", "not installed: torch (extra train)")
+def best_against_torch(found: Latencies) -> tuple[float, str]:
+    """PyTorch's latency divided by that of the fastest variant, and which that is."""
+    name, precision = min((key for key in found if key[0] != "torch"), key=found.__getitem__)
+    return found["torch", "fp32"] / found[name, precision], f"{name} {precision}"
+
+
+def has_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies tiles (Intel AMX)."""
+    return cpuinfo.is_file() and "amx_tile" in cpuinfo.read_text().split()
+
+
+def _without_amx() -> tuple[float, str]:
+    """The same measurement in a process that may not use AMX."""
+    command = [sys.executable, "-m", "tests.bench.backends"]
+    done = subprocess.run(
+        command, env=os.environ | WITHOUT_AMX, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
+    )
+    ratio, winner = json.loads(done.stdout)
+    return float(ratio), str(winner)
+
+
+def _put_best(board: Board, found: Latencies) -> None:
+    ratio, winner = best_against_torch(found)
+    amx = has_amx()
+    text = "PyTorch fp32 eager latency divided by that of the fastest shipped variant"
+    board.put(BEST, ratio, f"{text} ({winner}); this processor has {'AMX' if amx else 'no AMX'}")
+    if not amx:
+        board.put(BEST_WITHOUT_AMX, ratio, "the same measurement: this processor has no AMX to switch off")
         return
-    best = _best(_runners(board))
-    say("latency: " + ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in best.items()))
-    for name in BACKENDS:
-        if name in best:
-            board.put(f"{name}_vs_torch", best["torch"] / best[name], "PyTorch fp32 latency divided by its, one image")
+    ratio, winner = _without_amx()
+    board.put(BEST_WITHOUT_AMX, ratio, f"{text} ({winner}), AMX switched off")
+
+
+def measure(board: Board, folder: Path, say: Callable[[str], None]) -> None:
+    """Put the ratios on the board; more is faster than what they are against."""
+    del folder
+    found, gone = latencies()
+    said = ", ".join(f"{name} {precision} {1000 * seconds:.1f} ms" for (name, precision), seconds in found.items())
+    say(f"latency: {said}")
+    pairs = {f"{name}_vs_torch": ((name, "fp32"), ("torch", "fp32")) for name in BACKENDS}
+    pairs |= {f"{name}_vs_fp32": (("openvino", name), ("openvino", "fp32")) for name in VARIANTS}
+    for row, (ours, theirs) in pairs.items():
+        absent = [gone[key] for key in (ours, theirs) if key in gone]
+        if absent:
+            board.leave_out(row, absent[0])
+        else:
+            against = "PyTorch fp32" if theirs[0] == "torch" else "OpenVINO fp32"
+            board.put(row, found[theirs] / found[ours], f"{against} latency divided by its, one image")
+    if ("torch", "fp32") in found and len(found) > 1:
+        _put_best(board, found)
+    else:
+        absent_reason = gone.get(("torch", "fp32"), "no backend runs here")
+        board.leave_out(BEST, absent_reason)
+        board.leave_out(BEST_WITHOUT_AMX, absent_reason)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(best_against_torch(latencies()[0])))

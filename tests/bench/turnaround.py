@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
-from pydicom.uid import generate_uid
+from pydicom import Dataset
 from pynetdicom import AE
 
 from tests.bench.table import Board
@@ -21,17 +20,6 @@ from tests.support.waiting import wait_until
 NAME = "turnaround_s"
 ROUNDS = 3
 QUIET_S = 1.0
-
-
-def _four_view_study() -> list[Dataset]:
-    """Four views of one patient as one study, under new UIDs."""
-    study, series = generate_uid(), generate_uid()
-    images = [dcmread(path) for path in studies.film_files()[-4:]]
-    for image in images:
-        image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID = study, series, generate_uid()
-        image.PatientID = image.PatientName = "FOUR-VIEWS"
-        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-    return images
 
 
 def _send(port: int, images: Sequence[Dataset]) -> float:
@@ -52,7 +40,7 @@ def _send(port: int, images: Sequence[Dataset]) -> float:
 
 def _one_round(node: NodeProcess, archive: ControlledArchive) -> tuple[float, float]:
     """Seconds from the last response to the last result, and those of the model in it."""
-    images = _four_view_study()
+    images = studies.four_films()
     study = images[0].StudyInstanceUID
     answered = _send(node.port, images)
     objects = node.wait_for("job done", study_instance_uid=study)["objects"]

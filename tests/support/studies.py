@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -167,3 +167,14 @@ def film_files() -> list[Path]:
     if found is None or found.origin is None:
         return []
     return sorted((Path(found.origin).parent / "cases").rglob("*.dcm"))
+
+
+def four_films() -> list[Dataset]:
+    """Four views of one patient on digitised film (RLE, 16 bits) as one study, under new UIDs."""
+    study, series = generate_uid(), generate_uid()
+    images = [dcmread(path) for path in film_files()[-4:]]
+    for image in images:
+        image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID = study, series, generate_uid()
+        image.PatientID = image.PatientName = "FOUR-VIEWS"
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    return images

@@ -34,20 +34,23 @@ from storage.room import Mark, Marks
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The two places where everything durable is."""
+    """The two places where everything is. receiving: the database for a receiver that does not wait for disks."""
 
     database: Database
     archive: Archive
+    receiving: Database | None = None
 
 
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
     """The database, checked to have the schema of this version, and the archive. Raises StorageError."""
     database = Database.open(settings.database.url)
+    receiving = database if settings.receiver.durability == "full" else database.without_waiting()
     try:
         database.check_schema()
-        yield Stores(database, open_archive(settings.archive))
+        yield Stores(database, open_archive(settings.archive), receiving)
     finally:
+        receiving.close()
         database.close()
 
 
@@ -86,12 +89,14 @@ def make_receiver(settings: Settings, stores: Stores, arriving: OpenAssociations
 
 def _make_intake(settings: Settings, stores: Stores) -> Intake:
     node = settings.node
+    durable = settings.receiver.durability == "full"
     return Intake(
-        stores.database,
+        stores.receiving or stores.database,
         stores.archive,
         node.maximum_instance_bytes,
         _modalities(settings),
         node.instance_bytes_by_peer,
+        durable=durable,
     )
 
 

@@ -114,6 +114,8 @@ def check(
         settings = _settings(config)
         with open_stores(settings) as stores:
             typer.echo("database and archive: ready")
+            if settings.receiver.durability == "none":
+                typer.echo(serve.NOT_DURABLE)
             if archive:
                 _check_archive(stores)
         for item in settings.models:

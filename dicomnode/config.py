@@ -76,6 +76,12 @@ class NodeSettings(_Section):
         return self
 
 
+class ReceiverSettings(_Section):
+    """`[receiver]`: how instances are taken in. durability "none": Success does not wait for the disk."""
+
+    durability: Literal["full", "none"] = "full"
+
+
 class TlsSettings(_Section):
     """`[tls]`: with a certificate the node's port speaks TLS alone; authorities: who vouches for peers, both ways."""
 
@@ -242,6 +248,7 @@ class Settings(BaseSettings):
     )
 
     node: NodeSettings
+    receiver: ReceiverSettings = ReceiverSettings()
     tls: TlsSettings = TlsSettings()
     identity: IdentitySettings = IdentitySettings()
     database: DatabaseSettings

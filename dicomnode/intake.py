@@ -55,7 +55,8 @@ class Intake:
 
     maximum_by_peer: the longest instance by calling AE title, where it is not maximum_instance_bytes.
     modalities: those that some model takes. Only such an instance makes a finished study run again, so that our own
-    results, or another node's, may come back by an auto-route without end.
+    results, or another node's, may come back by an auto-route without end. durable: whether files are to be on the disk
+    before Success; whether rows are is the database's part.
     """
 
     def __init__(
@@ -65,26 +66,32 @@ class Intake:
         maximum_instance_bytes: int,
         modalities: frozenset[str],
         maximum_by_peer: Mapping[str, int] | None = None,
+        *,
+        durable: bool = True,
     ) -> None:
         self._recorder = InstanceRecorder(database)
         self._archive = archive
         self._maximum_bytes = maximum_instance_bytes
         self._maximum_by_peer = maximum_by_peer or {}
         self._modalities = modalities
+        self._durable = durable
 
     def begin(self, incoming: Incoming) -> "Arrival":
         """Make a place for one instance; raises nothing, a fault is told by `finish`."""
-        return Arrival(incoming, self._archive, self._maximum_of(incoming), self._keep)
+        return Arrival(incoming, self._receive, self._maximum_of(incoming), self._keep)
+
+    def _receive(self) -> IncomingFile:
+        return self._archive.receive(durable=self._durable)
 
     def _maximum_of(self, incoming: Incoming) -> int:
         return self._maximum_by_peer.get(incoming.calling_ae_title, self._maximum_bytes)
 
     def _keep(self, incoming: Incoming, file: IncomingFile) -> Taken:
-        """Store a whole file durably. Raises RefusedInstance, StorageError."""
+        """Store a whole file. Raises RefusedInstance, StorageError."""
         filed = read_filing_attributes(file.content(), incoming.transfer_syntax_uid, self._maximum_of(incoming))
         _check_identity(incoming, filed)
         try:
-            stored = self._archive.keep(file, filed.study_instance_uid, filed.sop_instance_uid)
+            stored = self._archive.keep(file, filed.study_instance_uid, filed.sop_instance_uid, durable=self._durable)
         except InvalidUid as error:
             raise RefusedInstance(CANNOT_UNDERSTAND, str(error)) from None
         instance = Instance(
@@ -115,7 +122,7 @@ class Arrival:
     def __init__(
         self,
         incoming: Incoming,
-        archive: Archive,
+        receive: Callable[[], IncomingFile],
         maximum_bytes: int,
         keep: Callable[[Incoming, IncomingFile], Taken],
     ) -> None:
@@ -126,7 +133,7 @@ class Arrival:
         self._file: IncomingFile | None = None
         self._fault: Exception | None = None
         try:
-            self._file = archive.receive()
+            self._file = receive()
             self._file.write(incoming.preamble, counts=False)
         except Exception as error:  # noqa: BLE001  told by `finish`
             self._fail(error)

@@ -28,6 +28,10 @@ GRACE_S = 20.0
 RESTART_PAUSE_S = 2.0
 EXIT_JOB_DEADLINE = 75
 EXIT_CANNOT_START = 1
+NOT_DURABLE = (
+    'receiver.durability is "none": an instance survives the end of a process, but a power failure or a crash of the '
+    "system may lose what was answered with success in the minute before"
+)
 
 
 @contextlib.contextmanager
@@ -82,6 +86,8 @@ def serve(settings: Settings, config: Path) -> int:
 
 def _receive(settings: Settings, stores: assembly.Stores, stop: threading.Event) -> None:
     stores.archive.sweep_incoming()
+    if settings.receiver.durability == "none":
+        log.warning("instances are answered before the disk has them", hint=NOT_DURABLE)
     watch = RoomWatch(stores.archive)
     watch.do_one_round()
     metrics.start(settings.metrics, stores.database, stores.archive)

@@ -111,7 +111,10 @@ class Archive:
         folder = self._folder(area, study_instance_uid)
         name = f"{sop_instance_uid}-{sha256[:16]}.dcm"
         with translated_os(f"storing {sop_instance_uid}"):
-            self._make_folders(folder)
+            if durable:
+                self._make_folders(folder)
+            elif not folder.is_dir():
+                _mkdir(folder)
             os.rename(incoming.path, f"{folder}/{name}")  # noqa: PTH104  a path object costs more than the call
             if durable:
                 _fsync_folder(folder)
@@ -190,13 +193,17 @@ class Archive:
         if folder in self._durable_folders:
             return
         shard = folder.parent
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shard.chmod(0o700)  # pathlib makes parents with the default mode
+        _mkdir(folder)
         _fsync_folder(shard)
         _fsync_folder(shard.parent)
         if len(self._durable_folders) >= DURABLE_FOLDERS_LIMIT:
             self._durable_folders = set()
         self._durable_folders.add(folder)
+
+
+def _mkdir(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.parent.chmod(0o700)  # pathlib makes parents with the default mode
 
 
 def _check_uids(*uids: str) -> None:

@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, create_engine
+import psycopg
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
 from storage import migrate, sqlite, urls
@@ -39,6 +40,18 @@ class Database:
             if parsed.get_backend_name() == "sqlite":
                 return cls(sqlite.create(parsed))
             return cls(_create_postgresql(parsed))
+
+    def without_waiting(self) -> "Database":
+        """The same database, whose commits do not wait for the disk; they are lost when the power fails soon after.
+
+        Writers of both queue up together. To be closed by itself.
+        """
+        url = self._engine.url
+        other = Database(
+            sqlite.create(url, durable=False) if self._writer is not None else _create_postgresql(url, durable=False)
+        )
+        other._writer = self._writer
+        return other
 
     @property
     def url(self) -> str:
@@ -88,8 +101,8 @@ class Database:
             self._writer.release()
 
 
-def _create_postgresql(url: URL) -> Engine:
-    return create_engine(
+def _create_postgresql(url: URL, *, durable: bool = True) -> Engine:
+    engine = create_engine(
         url,
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
@@ -98,3 +111,11 @@ def _create_postgresql(url: URL) -> Engine:
         isolation_level="READ COMMITTED",  # what the queue's statements are written for, whatever the server's default
         connect_args={"connect_timeout": 10},
     )
+    if not durable:
+        event.listen(engine, "connect", _do_not_wait)
+    return engine
+
+
+def _do_not_wait(connection: psycopg.Connection, _record: Any) -> None:
+    connection.execute("SET SESSION synchronous_commit = off")
+    connection.commit()

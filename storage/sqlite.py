@@ -19,8 +19,11 @@ BUSY_TIMEOUT_S = 60.0
 MINIMUM_VERSION = (3, 35, 0)  # RETURNING
 
 
-def create(url: URL) -> Engine:
-    """Engine for a database file; the file and its folder are made where missing, for this user only."""
+def create(url: URL, *, durable: bool = True) -> Engine:
+    """Engine for a database file; the file and its folder are made where missing, for this user only.
+
+    durable: whether a commit is on the disk when it returns, also when the power fails.
+    """
     if sqlite3.sqlite_version_info < MINIMUM_VERSION:
         raise UnsupportedDatabase(f"SQLite {sqlite3.sqlite_version} is too old, at least 3.35 is needed")
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
@@ -33,6 +36,8 @@ def create(url: URL) -> Engine:
         raise DatabaseUnavailable(f"{path}: {error.strerror}") from error
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
     event.listen(engine, "connect", _configure)
+    if not durable:
+        event.listen(engine, "connect", _do_not_wait)
     event.listen(engine, "begin", _begin_immediate)
     return engine
 
@@ -44,6 +49,10 @@ def _configure(connection: sqlite3.Connection, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns, also when the power fails
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _do_not_wait(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous = NORMAL")  # with a write-ahead log: whole after a crash, but maybe older
 
 
 def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:

@@ -1,117 +1,27 @@
-"""How fast the node takes instances, against DCMTK's storescp: prebuilt messages, each waits for its response.
+"""How fast instances are taken, against DCMTK's storescp, against Orthanc, and against the disk itself.
 
-The node is `dicomnode receive` as shipped: Success after the file and the row are durable. storescp writes without
-waiting for the disk, so the ratio also holds what durability costs.
+The node is `dicomnode receive` as shipped. `receive_*` compare like with like: neither the node nor storescp waits for
+the disk. `durable_*` are the node's default, where Success comes after file and row are on the disk.
 """
 
-import itertools
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from pydicom import Dataset
-from pydicom.uid import CTImageStorage, DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
-from pynetdicom.dsutils import encode
-
+from tests.bench import bare_disk, receiver_costs
+from tests.bench.sending import Load, ct, mammograms, seconds_of, template_of
 from tests.bench.table import Board
-from tests.support import dcmtk, studies
+from tests.support import dcmtk, orthanc
 from tests.support.node import Destination, NodeConfig, running_node
-from tests.support.raw_association import RawAssociation
 
 ROUNDS = 3
-HEAD_BYTES = 4096  # holds every UID of a message
-MARK_INSTANCE, MARK_STUDY = "2.25." + "1" * 39, "2.25." + "2" * 39
-_numbers = itertools.count(10**38 * 3)
+CT_1, CT_4, MG_1 = ct(1000, 1), ct(1000, 4), mammograms(40, 1)
+PROCESSES = 1  # of the node where several associations come at once: as many as the machine has cores
+PEERS_WORDS = "instances a second, best of the rounds"
 
-Receiver = Callable[[Path], AbstractContextManager[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What is sent in one round. rows, columns: of the 16-bit image that makes the size."""
-
-    name: str
-    sop_class_uid: str
-    instances: int
-    associations: int
-    rows: int
-    columns: int
-
-
-LOADS = (
-    Load("ct_1", CTImageStorage, 1000, 1, 512, 512),
-    Load("mg_1", DigitalMammographyXRayImageStorageForPresentation, 40, 1, 3328, 2560),
-    Load("ct_4", CTImageStorage, 1000, 4, 512, 512),
-)
-
-
-def _template(load: Load) -> bytes:
-    if load.name.startswith("ct"):
-        image = studies.ct_slices(1, load.rows, load.columns)[0]
-    else:
-        pixels = np.random.default_rng(2).integers(0, 4095, (load.rows, load.columns), dtype=np.uint16)
-        image = studies.mammogram(MARK_STUDY, MARK_STUDY, pixels=pixels)
-    image.SOPInstanceUID, image.StudyInstanceUID, image.SeriesInstanceUID = MARK_INSTANCE, MARK_STUDY, MARK_STUDY
-    return _encoded(image)
-
-
-def _encoded(image: Dataset) -> bytes:
-    meta = image.file_meta
-    del image.file_meta
-    encoded = encode(image, is_implicit_vr=False, is_little_endian=True)
-    image.file_meta = meta
-    if encoded is None:
-        raise RuntimeError("the benchmark's own instance could not be encoded")
-    return encoded
-
-
-def _new_uid() -> bytes:
-    return f"2.25.{next(_numbers)}".encode()
-
-
-def _messages(message: bytes, count: int) -> Iterator[tuple[bytes, memoryview]]:
-    """The same message under new UIDs, in two parts: the head of its own, and the shared rest."""
-    head, rest = message[:HEAD_BYTES], memoryview(message)[HEAD_BYTES:]
-    head = head.replace(MARK_STUDY.encode(), _new_uid())
-    for _ in range(count):
-        yield head.replace(MARK_INSTANCE.encode(), _new_uid()), rest
-
-
-def _seconds(load: Load, template: bytes, port: int, called: str) -> float:
-    """Time from the first request to the last response, all associations open before."""
-    associations = [
-        RawAssociation.open(port, load.sop_class_uid, ExplicitVRLittleEndian, calling="STORESCU", called=called)
-        for _ in range(load.associations)
-    ]
-    each = load.instances // load.associations
-    prepared = [list(_messages(item.message(MARK_INSTANCE, template), each)) for item in associations]
-    troubles: list[str] = []
-
-    def send(association: RawAssociation, messages: list[tuple[bytes, memoryview]]) -> None:
-        for message in messages:
-            answer = association.exchange(message)
-            if answer.status:
-                troubles.append(f"0x{answer.status:04X} {answer.comment}")
-                return
-
-    threads = [threading.Thread(target=send, args=item) for item in zip(associations, prepared, strict=True)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - started
-    for association in associations:
-        association.release()
-        association.close()
-    if troubles:
-        raise RuntimeError(f"{called} answered {troubles[0]}")
-    return seconds
+Contestant = Callable[[Path], float]
 
 
 @contextmanager
@@ -121,37 +31,104 @@ def _storescp(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _node(folder: Path) -> Iterator[int]:
-    config = NodeConfig(folder, Destination("NOWHERE", 1), quiet_s=3600.0)
+def _orthanc(folder: Path) -> Iterator[int]:
+    with orthanc.running_orthanc(folder, waits_for_disk=True) as running:
+        yield running.dicom_port
+
+
+@contextmanager
+def _node(folder: Path, durability: str, processes: int) -> Iterator[int]:
+    other: dict[str, dict[str, object]] = {"receiver": {"durability": durability}}
+    if processes > 1:
+        other["receiver"]["processes"] = processes
+    config = NodeConfig(folder, Destination("NOWHERE", 1), quiet_s=3600.0, other=other)
     with running_node(config, role="receive") as node:
         yield node.port
 
 
-def measure(board: Board, folder: Path, say: Callable[[str], None]) -> None:
-    """Put `receive_<load>` on the board, and the absolute rates of both."""
+def _sent_to(
+    load: Load, receiver: Callable[[Path], AbstractContextManager[int]], called: str = "DICOMNODE"
+) -> Contestant:
+    """Seconds that a receiver takes for a load."""
+
+    def run(folder: Path) -> float:
+        with receiver(folder) as port:
+            return seconds_of(load, port, called)
+
+    return run
+
+
+def _node_with(load: Load, durability: str) -> Contestant:
+    processes = 1 if load.associations == 1 else PROCESSES
+    return _sent_to(load, partial(_node, durability=durability, processes=processes))
+
+
+def _best(contestants: Mapping[str, Contestant], folder: Path) -> dict[str, float]:
+    """Seconds of each, the best of the rounds, interleaved."""
+    best = dict.fromkeys(contestants, float("inf"))
+    for _ in range(ROUNDS):
+        for name, contestant in contestants.items():
+            best[name] = min(best[name], contestant(folder / name))
+            shutil.rmtree(folder / name)
+    return best
+
+
+def _rates(load: Load, contestants: Mapping[str, Contestant], folder: Path, say: Callable[[str], None]) -> list[float]:
+    """Instances a second of each."""
+    rates = {name: load.instances / seconds for name, seconds in _best(contestants, folder).items()}
+    say(", ".join(f"{name} {rate:.0f}/s" for name, rate in rates.items()))
+    return list(rates.values())
+
+
+def _against_storescp(board: Board, folder: Path, say: Callable[[str], None]) -> None:
     absent = dcmtk.missing()
-    contestants: dict[str, tuple[str, Receiver]] = {
-        "dicomnode": ("DICOMNODE", _node),
-        "storescp": ("STORESCP", _storescp),
-    }
-    for load in LOADS:
+    for name, load in (("receive_ct_1", CT_1), ("receive_mg_1", MG_1), ("receive_ct_4", CT_4)):
         if absent:
-            board.leave_out(f"receive_{load.name}", absent)
+            board.leave_out(name, absent)
             continue
-        template = _template(load)
-        best = dict.fromkeys(contestants, float("inf"))
-        for _ in range(ROUNDS):
-            for name, (called, receiver) in contestants.items():
-                place = folder / f"{load.name}-{name}"
-                with receiver(place) as port:
-                    best[name] = min(best[name], _seconds(load, template, port, called))
-                shutil.rmtree(place)
-        rates = {name: load.instances / seconds for name, seconds in best.items()}
-        say(f"{load.name}: " + ", ".join(f"{name} {rate:.0f}/s" for name, rate in rates.items()))
-        board.put(
-            f"receive_{load.name}",
-            rates["dicomnode"] / rates["storescp"],
-            f"rate against storescp +B: {load.instances} of {len(template) / 1e6:.1f} MB, {load.associations} assoc.",
-        )
-        for name, rate in rates.items():
-            board.put(f"receive_{load.name}_{name}_per_s", rate, "instances a second, best of the rounds")
+        pair = {
+            f"{name}_dicomnode": _node_with(load, "none"),
+            f"{name}_storescp": _sent_to(load, _storescp, "STORESCP"),
+        }
+        node, storescp = _rates(load, pair, folder, say)
+        size = len(template_of(load)) / 1e6
+        told = f"{load.instances} of {size:.1f} MB, {load.associations} assoc., not durable, against storescp +B"
+        board.put(name, node / storescp, told)
+        board.put(f"{name}_dicomnode_per_s", node, PEERS_WORDS)
+        board.put(f"{name}_storescp_per_s", storescp, PEERS_WORDS)
+
+
+def _against_disk(board: Board, folder: Path, say: Callable[[str], None]) -> None:
+    for name, load in (("durable_1", CT_1), ("durable_mg_1", MG_1)):
+        contestants = {
+            f"{name}_dicomnode": _node_with(load, "full"),
+            f"{name}_disk": partial(bare_disk.write_and_sync, load),
+            f"{name}_renames": partial(bare_disk.write_sync_and_rename, load),
+        }
+        node, disk, renames = _rates(load, contestants, folder, say)
+        board.put(f"{name}_vs_disk", node / disk, "durable, one association, against a bare write + fsync loop")
+        board.put(f"{name}_vs_renames", node / renames, "the same, where the loop also renames and syncs the folder")
+        board.put(f"{name}_per_s", node, PEERS_WORDS)
+
+
+def _durable_at_once(board: Board, folder: Path, say: Callable[[str], None]) -> None:
+    contestants = {"durable_4": _node_with(CT_4, "full"), "durable_1": _node_with(CT_1, "full")}
+    absent = orthanc.missing()
+    if absent:
+        board.leave_out("durable_4_vs_orthanc", absent)
+    else:
+        contestants["durable_4_orthanc"] = _sent_to(CT_4, _orthanc, "ORTHANC")
+    four, one, *others = _rates(CT_4, contestants, folder, say)
+    board.put("durable_4_vs_1", four / one, "durable, 4 associations against one")
+    board.put("durable_4_per_s", four, PEERS_WORDS)
+    for rate in others:
+        board.put("durable_4_vs_orthanc", four / rate, "durable, 4 associations, against Orthanc in its default")
+        board.put("durable_4_orthanc_per_s", rate, PEERS_WORDS)
+
+
+def measure(board: Board, folder: Path, say: Callable[[str], None]) -> None:
+    """Put `receive_*`, `durable_*` and what the receiver costs on the board."""
+    _against_storescp(board, folder, say)
+    _against_disk(board, folder, say)
+    _durable_at_once(board, folder, say)
+    receiver_costs.measure(board, folder / "costs", say)

@@ -73,6 +73,16 @@ def test_upgrade_then_check_then_status(config: Path) -> None:
         assert told in result.output
 
 
+def test_check_says_what_is_given_up(config: Path) -> None:
+    """Without durability the administrator reads what a power failure takes; with it, nothing of the kind."""
+    CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
+    assert "power failure" not in CliRunner().invoke(app, ["check", "--config", str(config)]).output
+    config.write_text(config.read_text() + '[receiver]\ndurability = "none"\n')
+    result = CliRunner().invoke(app, ["check", "--config", str(config)])
+    assert result.exit_code == 0
+    assert "a power failure" in result.output
+
+
 def test_check_names_a_package_that_is_not_there(tmp_path: Path) -> None:
     """A model that cannot run is found before the first study."""
     path = tmp_path / "node.toml"

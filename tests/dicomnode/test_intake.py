@@ -1,5 +1,6 @@
 """One instance into archive and database, or a clear refusal that leaves nothing."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,20 @@ def test_after_a_fault_the_rest_is_read_and_dropped(stores: Stores, tmp_path: Pa
     with pytest.raises(RefusedInstance, match="limit 1000"):
         arrival.finish()
     assert not _files(tmp_path)
+
+
+def test_without_waiting_for_the_disk_all_else_holds(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one fsync of a file; file and row are there at once, for every process, and a conflict is still one."""
+    hasty = stores.database.without_waiting()
+    intake = Intake(hasty, stores.archive, 50_000_000, frozenset({"MG"}), durable=False)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    instance = take(intake, dataset).instance
+    with stores.database.transaction() as connection:
+        assert find_instance(connection, dataset.SOPInstanceUID) == instance
+    assert dcmread(stores.archive.path(instance.object_key)).SOPInstanceUID == dataset.SOPInstanceUID
+    dataset.ImageLaterality = "L"
+    assert _refusal(intake, dataset).status == 0xC111
+    hasty.close()
+    assert len(synced) == 1  # the removal of what was refused

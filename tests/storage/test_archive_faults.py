@@ -142,6 +142,19 @@ def test_the_name_is_made_durable_after_the_content(archive: Archive, calls: lis
     assert calls == [("fsync", "file"), ("rename", STUDY), ("fsync", STUDY)]
 
 
+def test_nothing_waits_for_the_disk_where_it_need_not(archive: Archive, calls: list[tuple[str, str]]) -> None:
+    """Not durable: the file is whole under its key, and the next durable one of the study syncs the folders itself."""
+    incoming = archive.receive(durable=False)
+    incoming.write(b"x" * 3_000_000)
+    stored = archive.keep(incoming, STUDY, UID, durable=False)
+    assert calls == [("rename", STUDY)]
+    assert archive.path(stored.object_key).stat().st_size == 3_000_000
+    assert archive.path(stored.object_key).parents[1].stat().st_mode & 0o777 == 0o700
+    calls.clear()
+    store_instance(archive, STUDY, f"{UID}.1", [b"x"])
+    assert ("fsync", "studies") in calls
+
+
 def test_a_folder_of_another_process_is_synced_too(
     archive: Archive, tmp_path: Path, calls: list[tuple[str, str]]
 ) -> None:

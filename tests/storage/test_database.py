@@ -49,6 +49,19 @@ def test_a_sqlite_file_is_durable_and_private(tmp_path: Path) -> None:
     db.close()
 
 
+def test_who_need_not_wait_for_the_disk_does_not(db: Database) -> None:
+    """The other opening writes the same rows, in turn with the first."""
+    hasty = db.without_waiting()
+    with hasty.transaction() as connection:
+        name = "PRAGMA synchronous" if connection.dialect.name == "sqlite" else "SHOW synchronous_commit"
+        assert connection.exec_driver_sql(name).scalar_one() in (1, "off")
+    record(hasty, instance(1))
+    hasty.close()
+    assert queued_job(db, "2.25.7")
+    with db.transaction() as connection:
+        assert connection.execute(text("SELECT count(*) FROM instances")).scalar_one() == 2
+
+
 def test_sqlite_transactions_begin_as_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one is open, another process cannot begin to write, and gets through after it."""
     monkeypatch.setattr("storage.sqlite.BUSY_TIMEOUT_S", 0.05)

@@ -122,6 +122,13 @@ class NodeProcess:
         """Port of its acceptor."""
         return self.config.port
 
+    @property
+    def pid(self) -> int:
+        """Process ID of the running node."""
+        if self._process is None:
+            raise RuntimeError("the node is not running")
+        return self._process.pid
+
     def upgrade(self) -> None:
         """Bring its database to the present schema; the single roles expect that."""
         command = [sys.executable, "-m", "dicomnode", "db", "upgrade", "--config", str(self._file)]

@@ -108,8 +108,12 @@ def running_orthanc(
     lua: Sequence[str] = (),
     ae_title: str = "ORTHANC",
     plugins: Sequence[Path] = (),
+    waits_for_disk: bool = False,
 ) -> Iterator[Orthanc]:
-    """Start Orthanc in a folder. node_port: of the modality `node` that Lua scripts can send to."""
+    """Start Orthanc in a folder. node_port: of the modality `node` that Lua scripts can send to.
+
+    waits_for_disk: as Orthanc does by default, and no test needs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     orthanc = Orthanc(ae_title, free_port(), free_port())
     scripts = []
@@ -133,7 +137,7 @@ def running_orthanc(
         "AuthenticationEnabled": False,
         "OverwriteInstances": True,
         "SaveJobs": False,
-        "SyncStorageArea": False,
+        "SyncStorageArea": waits_for_disk,
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration, indent=1))
     binary = shutil.which("Orthanc", path=SEARCH_PATH)

@@ -19,12 +19,12 @@ demo: $(VENV)/.ready-demo ## send two real patients through a node; results in b
 	$(BIN)/dicomnode demo --out build/demo
 
 test: venv ## everything that must hold: lint, types, architecture, tests
-	sh tests/support/install-peers.sh
+	BIN=$(BIN) sh tests/support/install-peers.sh
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: venv ## measure against the peers; table here, numbers in build/bench.json
-	sh tests/support/install-peers.sh
+	BIN=$(BIN) sh tests/support/install-peers.sh
 	$(BIN)/python -m tests.bench --out build/bench.json
 
 lint: venv ## ruff, mypy and the import contract

@@ -90,10 +90,14 @@ class EngineDescription:
 
 
 class Backend(Protocol):
-    """Runs one network. Outputs are raw: decode, suppression and calibration are the same NumPy code for all."""
+    """Runs one network. Outputs are raw: decode, suppression and calibration are the same NumPy code for all.
+
+    largest_batch: how many images one call takes.
+    """
 
     name: str
     precision: str
+    largest_batch: int
 
     def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """Outputs by name for a batch, float32 (N, channels, rows, columns). Raises InferenceError."""

@@ -1,5 +1,6 @@
 """The engine: images in, findings in source pixels out, on whatever backend runs the network."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from engines.learned_mask import place
 from engines.manifest import Calibration
 from engines.outline import outline
 from engines.package import ModelPackage
-from engines.preprocess import prepare, to_batch
+from engines.preprocess import Prepared, prepare, to_batch
 
 LEAST_SIDE = 1.0  # source pixels: a box that is clipped to less has no inside
 CERTAIN = 1e-6
@@ -39,18 +40,36 @@ class Detector:
 
     def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
         """One outcome per image, in order. Raises InferenceError, EngineOutputError."""
-        return [self._one(image) for image in images]
+        step = self.backend.largest_batch
+        return [
+            outcome for start in range(0, len(images), step) for outcome in self._together(images[start : start + step])
+        ]
 
-    def _one(self, image: InputImage) -> ImageOutcome:
+    def _together(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
+        """The outcomes of as many images as the backend takes at once."""
+        prepared = [self._prepared(image) for image in images]
+        shown = [item.planes for item in prepared if isinstance(item, Prepared)]
+        outputs = self.backend.run(to_batch(np.stack(shown))) if shown else {}
+        number = itertools.count()
+        return [
+            item if isinstance(item, Refused) else self._outcome(image, item, outputs, next(number))
+            for image, item in zip(images, prepared, strict=True)
+        ]
+
+    def _prepared(self, image: InputImage) -> Prepared | Refused:
         try:
-            prepared = prepare(image, self.package.preprocess)
+            return prepare(image, self.package.preprocess)
         except NoBreastError as error:
             return Refused(str(error))
-        outputs = self.backend.run(to_batch(prepared.planes[None]))
-        refusal = implant_refusal(prepared.planes, prepared.inside) or self._foreign(outputs)
+
+    def _outcome(
+        self, image: InputImage, prepared: Prepared, outputs: Mapping[str, NDArray[np.float32]], index: int
+    ) -> ImageOutcome:
+        """What the outputs say of the image that is number `index` in them."""
+        refusal = implant_refusal(prepared.planes, prepared.inside) or self._foreign(outputs, index)
         if refusal:
             return Refused(refusal)
-        found = decode(outputs, 0, self.package.decode)
+        found = decode(outputs, index, self.package.decode)
         scores = calibrated(found.scores, self.package.score_calibration)
         malignancy = calibrated(found.malignancy, self.package.malignancy_calibration)
         reported = scores >= self.package.threshold
@@ -58,20 +77,20 @@ class Detector:
         reported &= (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(axis=1)
         label = self.package.labels[0].name
         detections = []
-        for index in np.flatnonzero(reported):
-            x0, y0, x1, y1 = (float(value) for value in boxes[index])
+        for row in np.flatnonzero(reported):
+            x0, y0, x1, y1 = (float(value) for value in boxes[row])
             corners = (x0, y0, x1, y1)
-            mask = self._learned(found, int(index), prepared.way_back) or outline(image.pixels, corners)
-            detections.append(Detection(label, corners, float(scores[index]), float(malignancy[index]), mask))
+            mask = self._learned(found, int(row), prepared.way_back) or outline(image.pixels, corners)
+            detections.append(Detection(label, corners, float(scores[row]), float(malignancy[row]), mask))
         return Analysed(tuple(detections), prepared.chest_wall)
 
-    def _foreign(self, outputs: Mapping[str, NDArray[np.float32]]) -> str:
+    def _foreign(self, outputs: Mapping[str, NDArray[np.float32]], index: int) -> str:
         """Why the guard refuses the image, empty where it does not."""
         if self.guard is None:
             return ""
         if EMBEDDING not in outputs:
             raise EngineOutputError(f"the package has an input guard, and its network no output named {EMBEDDING!r}")
-        return self.guard.refusal(outputs[EMBEDDING][0])
+        return self.guard.refusal(outputs[EMBEDDING][index])
 
     def _learned(self, found: Candidates, index: int, way_back: WayBack) -> Mask | None:
         """The network's own mask, where the package trusts it and it is not empty."""

@@ -4,6 +4,8 @@ EngineError
 ├── PackageError          the model package is damaged or not one: fix the package
 ├── BackendUnavailable    the asked backend cannot run on this machine: install it or ask for another
 ├── InferenceError        one run of the network failed: may work again
+│   ├── OutOfDeviceMemory the GPU had no room for it: may work when others have finished
+│   └── DeviceLost        the GPU is gone for this process: may work in a new one
 ├── EngineOutputError     the network answered nonsense: the package does not fit its description
 └── DataError             images or annotations to train on or to measure with are not usable: fix the data
 """
@@ -29,6 +31,14 @@ class InferenceError(EngineError):
     """The backend failed while it ran."""
 
     retryable: ClassVar[bool] = True
+
+
+class OutOfDeviceMemory(InferenceError):  # noqa: N818 - says what happened
+    """The GPU's memory is full."""
+
+
+class DeviceLost(InferenceError):  # noqa: N818 - the same
+    """The GPU does not answer, or this process broke its context; every further call fails, so the process must end."""
 
 
 class EngineOutputError(EngineError):

@@ -1,32 +1,47 @@
 """Opens a package on a backend. A named backend runs or refuses; only "auto" chooses, and says why."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from engines.base import Backend, EngineDescription
 from engines.components import ThresholdComponents
-from engines.cuda_probe import missing_gpu
 from engines.detector import Detector
 from engines.errors import BackendUnavailable
 from engines.onnx import open_onnx
 from engines.openvino import open_openvino
 from engines.package import ModelPackage, RegionPackage
+from engines.tensorrt import open_tensorrt
+from engines.trt.settings import TensorRtSettings
 
 AUTO = "auto"
 PRECISION = "fp32"
-
-Opener = Callable[[ModelPackage, str, int], Backend]
-
-
-def _open_tensorrt(package: ModelPackage, precision: str, threads: int) -> Backend:  # noqa: ARG001 - the shape of an opener
-    raise BackendUnavailable(missing_gpu() or "this version has no TensorRT backend yet")
+TENSORRT = TensorRtSettings()
 
 
-def _open_openvino(package: ModelPackage, precision: str, threads: int) -> Backend:
-    return open_openvino(package.folder / package.weights(precision).file, precision, threads)
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a backend is to run. precision: of the weights. threads: of a processor; 0 lets the backend choose."""
+
+    precision: str = PRECISION
+    threads: int = 0
+    tensorrt: TensorRtSettings = TENSORRT
 
 
-def _open_onnx(package: ModelPackage, precision: str, threads: int) -> Backend:
-    return open_onnx(package.folder / package.weights(precision).file, precision, threads)
+Opener = Callable[[ModelPackage, Options], Backend]
+
+
+def _open_tensorrt(package: ModelPackage, options: Options) -> Backend:
+    return open_tensorrt(package, options.precision, options.tensorrt)
+
+
+def _open_openvino(package: ModelPackage, options: Options) -> Backend:
+    weights = package.folder / package.weights(options.precision).file
+    return open_openvino(weights, options.precision, options.threads)
+
+
+def _open_onnx(package: ModelPackage, options: Options) -> Backend:
+    weights = package.folder / package.weights(options.precision).file
+    return open_onnx(weights, options.precision, options.threads)
 
 
 OPENERS: Mapping[str, Opener] = {  # in the order in which "auto" tries them
@@ -36,18 +51,25 @@ OPENERS: Mapping[str, Opener] = {  # in the order in which "auto" tries them
 }
 
 
-def open_engine(package: ModelPackage, backend: str = AUTO, threads: int = 0, precision: str = PRECISION) -> Detector:
+def open_engine(
+    package: ModelPackage,
+    backend: str = AUTO,
+    threads: int = 0,
+    precision: str = PRECISION,
+    tensorrt: TensorRtSettings = TENSORRT,
+) -> Detector:
     """An engine for the package. threads: 0 lets the backend choose. precision: of the weights to run.
 
     Raises BackendUnavailable where the named backend, or under "auto" every backend, cannot run here; PackageError
     where the package has no weights of that precision.
     """
+    options = Options(precision, threads, tensorrt)
     if backend == AUTO:
-        return _first_that_runs(package, precision, threads)
+        return _first_that_runs(package, options)
     if backend not in OPENERS:
         raise BackendUnavailable(f"no backend {backend!r}: there are {', '.join((AUTO, *OPENERS))}")
     try:
-        return _engine(package, OPENERS[backend](package, precision, threads), "")
+        return _engine(package, OPENERS[backend](package, options), "")
     except BackendUnavailable as error:
         raise BackendUnavailable(f"the backend {backend} was asked for by name and cannot run: {error}") from error
 
@@ -60,11 +82,11 @@ def open_region_engine(package: RegionPackage, backend: str = AUTO) -> Threshold
     return ThresholdComponents(manifest.name, manifest.version, manifest.labels[0].name, manifest.components)
 
 
-def _first_that_runs(package: ModelPackage, precision: str, threads: int) -> Detector:
+def _first_that_runs(package: ModelPackage, options: Options) -> Detector:
     skipped = []
     for name, opener in OPENERS.items():
         try:
-            found = opener(package, precision, threads)
+            found = opener(package, options)
         except BackendUnavailable as error:
             skipped.append(f"{name}: {error}")
             continue

@@ -25,6 +25,7 @@ class OnnxBackend:
     precision: str
     errors: tuple[type[Exception], ...]
     name: str = "onnxruntime"
+    largest_batch: int = 1
 
     def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """Outputs by name. Raises InferenceError."""

@@ -21,6 +21,7 @@ class OpenVinoBackend:
     model: "CompiledModel"
     precision: str
     name: str = "openvino"
+    largest_batch: int = 1
 
     def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """Outputs by name. Raises InferenceError."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engines.base import Backend
 from engines.errors import EngineError, EngineOutputError
-from engines.factory import OPENERS, open_engine
+from engines.factory import OPENERS, Options, open_engine
 from engines.guard import EMBEDDING, Guard, fit_guard, guard_bytes
 from engines.implant import implant_refusal
 from engines.manifest import GuardFile, Weights
@@ -95,7 +95,7 @@ def with_limits(package: ModelPackage, guard: Guard, planes: NDArray[np.uint8]) 
     for item in package.manifest.weights:
         limit = None
         if item.precision != "fp32":
-            limit = limit_for(guard, OPENERS[ROUNDING](package, item.precision, 0), planes)
+            limit = limit_for(guard, OPENERS[ROUNDING](package, Options(item.precision)), planes)
         found.append(replace(item, guard_limit=limit))
     return tuple(found)
 

@@ -21,7 +21,7 @@ from engines.decode import decode
 from engines.errors import BackendUnavailable, EngineError
 from engines.evaluation.froc import judge, mean_sensitivity
 from engines.evaluation.pool import Judged, auc, pooled
-from engines.factory import OPENERS
+from engines.factory import OPENERS, Options
 from engines.manifest import Weights
 from engines.package import ModelPackage, find_package, load_package
 from engines.preprocess import to_batch
@@ -127,7 +127,7 @@ def measure(package: ModelPackage, sets: Mapping[str, CachedCases], most: int | 
     backends: dict[str, Backend] = {}
     for item in package.manifest.weights:
         try:
-            backends[item.precision] = OPENERS[BACKEND](package, item.precision, 1)
+            backends[item.precision] = OPENERS[BACKEND](package, Options(item.precision, 1))
         except BackendUnavailable as error:
             tell(f"{item.precision} is not measured: {error}")
     if "fp32" not in backends:

@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class ScriptedBackend:
     column: int
     name: str = "scripted"
     precision: str = "fp32"
+    largest_batch: int = 1
 
     def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """Maps with one peak, three cells to each side."""
@@ -80,6 +81,7 @@ class RegionBackend:
     box: tuple[float, float, float, float]
     name: str = "scripted"
     precision: str = "fp32"
+    largest_batch: int = 1
 
     def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """One region per image, as a two-stage network gives it."""
@@ -120,6 +122,33 @@ def test_a_finding_at_the_edge_stays_in_the_image(package: ModelPackage) -> None
     assert found.mask.column0 == 0
     assert found.mask.pixels.any()
     assert found.mask.row0 + found.mask.pixels.shape[0] <= 1000
+
+
+@dataclass
+class CountingBackend(RegionBackend):
+    """A region backend that takes several images at once: a mass in each, the lower the later it comes."""
+
+    largest_batch: int = 3
+    sizes: list[int] = field(default_factory=list)
+
+    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+        """The scripted regions, moved down by ten rows with each image."""
+        self.sizes.append(len(batch))
+        outputs = dict(super().run(batch))
+        down = 10 * np.arange(len(batch), dtype=np.float32)[:, None, None] * np.array([0, 1, 0, 1], np.float32)
+        return outputs | {"boxes": outputs["boxes"] + down, "frames": outputs["frames"] + down}
+
+
+def test_images_go_together_as_far_as_the_backend_takes_them(package: ModelPackage) -> None:
+    """Five images, one without a breast, of three at once: two calls, and each image has its own answer."""
+    backend = CountingBackend((80, 240, 140, 300))
+    description = EngineDescription(package.name, package.version, "", "scripted", "fp32", "")
+    images = [phantom(), InputImage(pixels=np.zeros((800, 500), np.float32)), phantom(), phantom(), phantom()]
+    outcomes = Detector(package, backend, description).analyse(images)
+    assert backend.sizes == [2, 2]
+    assert [type(item) for item in outcomes] == [Analysed, Refused, Analysed, Analysed, Analysed]
+    tops = [item.detections[0].box[1] for item in outcomes if isinstance(item, Analysed)]
+    assert tops[0] == tops[2] < tops[1] == tops[3]
 
 
 def test_the_threshold_decides(package: ModelPackage) -> None:

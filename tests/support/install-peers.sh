@@ -13,6 +13,8 @@ need Orthanc orthanc
 need dciodvfy dicom3tools
 need chromium chromium
 need npm npm
+need cc gcc
+[ -e /usr/include/string.h ] || missing="$missing libc6-dev"
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 need java default-jre-headless
 [ -e /usr/share/java/pixelmed.jar ] || missing="$missing pixelmed-apps"
@@ -37,6 +39,16 @@ install_packages() {
         echo "apt could not install$missing; the tests that need them are skipped" >&2
 }
 [ -z "$missing" ] || install_packages
+
+# NVIDIA's bindings of TensorRT 10 and 11 without its libraries: what names they have is a test.
+bindings() { # bindings MAJOR REQUIREMENT
+    [ -e "build/tensorrt/$1/tensorrt_bindings" ] || {
+        echo "fetching $2"
+        "${BIN:-.venv/bin}/python" -m pip install --quiet --no-deps --target "build/tensorrt/$1" "$2"
+    } || echo "pip could not fetch $2; the test that needs it is skipped" >&2
+}
+bindings 10 tensorrt-cu12-bindings==10.16.1.11
+bindings 11 tensorrt-cu13-bindings==11.4.0.106
 
 # OHIF's pages as they are published, unpacked only; npm checks the archive's digest.
 ohif=@ohif/app@3.12.10

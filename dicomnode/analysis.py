@@ -27,6 +27,7 @@ from dicomnode.remarks import remarks_on
 from dicomnode.selection import SelectionPolicy, select
 from dicomnode.series import analyse_series
 from engines.base import Analysed, Engine
+from engines.threads import in_threads
 from engines.volume import VolumeEngine
 
 log = get_logger(__name__)
@@ -173,11 +174,18 @@ def _load(paths: Sequence[Path], headers: Sequence[Dataset]) -> tuple[list[Sourc
     sources: list[SourceImage] = []
     undecodable: list[NotAnalysed] = []
     watch = Stopwatch()
-    for path, header in zip(paths, headers, strict=True):
-        try:
-            sources.append(load_image(path))
-        except ImageError as error:
-            log.warning("not decoded", sop_instance_uid=str(header.SOPInstanceUID), reason=str(error))
-            undecodable.append(NotAnalysed(header, str(error), excluded_by_rule=False))
+    for loaded, header in zip(in_threads(_try_to_load, paths), headers, strict=True):
+        if isinstance(loaded, SourceImage):
+            sources.append(loaded)
+        else:
+            log.warning("not decoded", sop_instance_uid=str(header.SOPInstanceUID), reason=str(loaded))
+            undecodable.append(NotAnalysed(header, str(loaded), excluded_by_rule=False))
     log.info("decoded", images=len(sources), duration_ms=watch.ms())
     return sources, undecodable
+
+
+def _try_to_load(path: Path) -> SourceImage | ImageError:
+    try:
+        return load_image(path)
+    except ImageError as error:
+        return error

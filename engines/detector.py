@@ -19,6 +19,7 @@ from engines.manifest import Calibration
 from engines.outline import outline
 from engines.package import ModelPackage
 from engines.preprocess import Prepared, prepare, to_batch
+from engines.threads import in_threads
 
 LEAST_SIDE = 1.0  # source pixels: a box that is clipped to less has no inside
 CERTAIN = 1e-6
@@ -40,33 +41,36 @@ class Detector:
 
     def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
         """One outcome per image, in order. Raises InferenceError, EngineOutputError."""
-        step = self.backend.largest_batch
-        return [
-            outcome for start in range(0, len(images), step) for outcome in self._together(images[start : start + step])
-        ]
+        # The network runs on the first images while the next ones are prepared.
+        prepared = zip(images, in_threads(self._prepared, images), strict=True)
+        outcomes: list[ImageOutcome] = []
+        while together := list(itertools.islice(prepared, self.backend.largest_batch)):
+            outcomes += self._together(together)
+        return outcomes
 
-    def _together(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
+    def _together(self, images: Sequence[tuple[InputImage, Prepared | Refused]]) -> list[ImageOutcome]:
         """The outcomes of as many images as the backend takes at once."""
-        prepared = [self._prepared(image) for image in images]
-        shown = [item.planes for item in prepared if isinstance(item, Prepared)]
+        shown = [item.planes for _, item in images if isinstance(item, Prepared)]
         outputs = self.backend.run(to_batch(np.stack(shown))) if shown else {}
         number = itertools.count()
         return [
             item if isinstance(item, Refused) else self._outcome(image, item, outputs, next(number))
-            for image, item in zip(images, prepared, strict=True)
+            for image, item in images
         ]
 
     def _prepared(self, image: InputImage) -> Prepared | Refused:
         try:
-            return prepare(image, self.package.preprocess)
+            prepared = prepare(image, self.package.preprocess)
         except NoBreastError as error:
             return Refused(str(error))
+        refusal = implant_refusal(prepared.planes, prepared.inside)
+        return Refused(refusal) if refusal else prepared
 
     def _outcome(
         self, image: InputImage, prepared: Prepared, outputs: Mapping[str, NDArray[np.float32]], index: int
     ) -> ImageOutcome:
         """What the outputs say of the image that is number `index` in them."""
-        refusal = implant_refusal(prepared.planes, prepared.inside) or self._foreign(outputs, index)
+        refusal = self._foreign(outputs, index)
         if refusal:
             return Refused(refusal)
         found = decode(outputs, index, self.package.decode)

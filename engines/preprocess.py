@@ -94,10 +94,12 @@ def _to_working_size(image: InputImage, side: int) -> tuple[NDArray[np.float32],
     scale = side / max(rows, columns)
     size = (max(SMALLEST_SIDE, round(columns * scale)), max(SMALLEST_SIDE, round(rows * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    working = np.asarray(cv2.resize(np.nan_to_num(image.pixels), size, interpolation=interpolation), np.float32)
+    working = np.asarray(cv2.resize(image.pixels, size, interpolation=interpolation), np.float32)
+    if not np.isfinite(working).all():  # looked for here, where an image has a thirtieth of the pixels
+        working = np.asarray(cv2.resize(np.nan_to_num(image.pixels), size, interpolation=interpolation), np.float32)
     if image.valid is None:
         return working, None
-    valid = cv2.resize(image.valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    valid = cv2.resize(np.ascontiguousarray(image.valid).view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     return working, np.asarray(valid, np.bool_)
 
 

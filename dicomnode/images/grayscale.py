@@ -5,8 +5,8 @@ per pixel: a 12-million-pixel mammogram costs one table look-up a pixel.
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -16,7 +16,6 @@ from dicomnode.images.attributes import CONVERSION_ERRORS, flag, items, number, 
 
 Floats = NDArray[np.float64]
 Patterns = NDArray[np.uint8] | NDArray[np.uint16]
-ROWS_AT_ONCE = 256  # a block and its indices stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +46,11 @@ def to_display(
     modality = apply_modality(header, values)
     voi = apply_voi(header, modality)
     if voi is None:
-        voi = _full_range(modality, valid & _present(patterns, values.size))
+        voi = _full_range(modality, _extremes(modality, valid, patterns))
     if flag(header, "PhotometricInterpretation") == "MONOCHROME1":
         voi = 1.0 - voi
     pixels = _look_up(np.where(valid, voi, 0.0).astype(np.float32), patterns)
-    return pixels, None if valid.all() else _look_up(valid, patterns)
+    return pixels, _where(valid, patterns)
 
 
 def to_values(
@@ -64,7 +63,7 @@ def to_values(
     values = stored.values()
     valid = ~is_padding(header, values)
     out = _look_up(apply_modality(header, values).astype(np.float32), patterns)
-    return out, None if valid.all() else _look_up(valid, patterns)
+    return out, _where(valid, patterns)
 
 
 def is_padding(header: Dataset, values: Floats) -> NDArray[np.bool_]:
@@ -135,29 +134,33 @@ def _window(function: str, values: Floats, centre: float, width: float) -> Float
     return np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
 
 
-def _full_range(values: Floats, seen: NDArray[np.bool_]) -> Floats:
-    if not seen.any():
+def _full_range(values: Floats, extremes: tuple[float, float] | None) -> Floats:
+    if extremes is None:
         return np.zeros_like(values)
-    low, high = float(values[seen].min()), float(values[seen].max())
+    low, high = extremes
     return np.clip((values - low) / (high - low), 0.0, 1.0) if high > low else np.zeros_like(values)
 
 
-def _present(patterns: Patterns, size: int) -> NDArray[np.bool_]:
-    counts = np.zeros(size, dtype=np.int64)
-    for start in range(0, patterns.shape[0], ROWS_AT_ONCE):
-        counts += np.bincount(patterns[start : start + ROWS_AT_ONCE].ravel(), minlength=size)
-    return counts > 0
+def _extremes(values: Floats, valid: NDArray[np.bool_], patterns: Patterns) -> tuple[float, float] | None:
+    """Least and greatest valid value of the image; None where none is valid. values, valid: of every bit pattern."""
+    least, greatest, _, _ = cv2.minMaxLoc(patterns)
+    between = slice(int(least), int(greatest) + 1)
+    steps = np.diff(values[between])
+    if valid[between].all() and ((steps >= 0).all() or (steps <= 0).all()):
+        ends = float(values[int(least)]), float(values[int(greatest)])
+        return min(ends), max(ends)
+    counts = cv2.calcHist([patterns], [0], None, [values.size], [0, values.size])
+    seen = values[valid & (counts.ravel() > 0)]
+    return (float(seen.min()), float(seen.max())) if seen.size else None
 
 
-Entry = TypeVar("Entry", np.float32, np.bool_)
+def _look_up(table: NDArray[np.float32], patterns: Patterns) -> NDArray[np.float32]:
+    return np.asarray(cv2.LUT(patterns, table), np.float32)
 
 
-def _look_up(table: NDArray[Entry], patterns: Patterns) -> NDArray[Entry]:
-    out = np.empty(patterns.shape, dtype=table.dtype)
-    for start in range(0, patterns.shape[0], ROWS_AT_ONCE):
-        block = slice(start, start + ROWS_AT_ONCE)
-        np.take(table, patterns[block], out=out[block], mode="clip")  # "clip" writes to out without a second buffer
-    return out
+def _where(valid: NDArray[np.bool_], patterns: Patterns) -> NDArray[np.bool_] | None:
+    """Where pixels are valid; None where all are. valid: of every bit pattern."""
+    return None if valid.all() else np.asarray(cv2.LUT(patterns, valid.view(np.uint8))).view(np.bool_)
 
 
 @dataclass(frozen=True, slots=True)

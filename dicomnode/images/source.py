@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from pydicom import Dataset, config, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, JPEGLSLossless, JPEGLSNearLossless
+from pydicom.uid import UID
 
 from dicomnode.errors import ImageError
 from dicomnode.images.attributes import flag, number, text
+from dicomnode.images.codecs import CODECS, decode_frame
 from dicomnode.images.frames import frame_header, number_of_frames
 from dicomnode.images.grayscale import Patterns, StoredFormat, to_display, to_values
 from dicomnode.images.mammography import Laterality, read_laterality, read_view
@@ -130,21 +131,19 @@ def _stored_format(dataset: Dataset) -> StoredFormat:
 
 def _decode(dataset: Dataset, stored: StoredFormat, index: int) -> Patterns:
     """Bit patterns (rows, columns) of one frame. Raises ImageError."""
+    expected = (int(number(dataset, "Rows") or 0), int(number(dataset, "Columns") or 0))
     try:
         syntax = UID(dataset.file_meta.TransferSyntaxUID)
-        decoder = get_decoder(syntax)
-        # One named decoder per syntax, so that two machines decode alike. pylibjpeg's RLE takes a quarter of the time
-        # of pydicom's own.
-        plugin = "" if not syntax.is_encapsulated else "pyjpegls" if syntax in _JPEG_LS else "pylibjpeg"
-        array, _ = decoder.as_array(dataset, index=index, raw=True, decoding_plugin=plugin)
+        # One named decoder per syntax, so that two machines decode alike.
+        if syntax in CODECS:
+            array = decode_frame(dataset, syntax, index, expected, stored.bits_allocated)
+        else:
+            plugin = "pylibjpeg" if syntax.is_encapsulated else ""
+            array, _ = get_decoder(syntax).as_array(dataset, index=index, raw=True, decoding_plugin=plugin)
     except FOREIGN_ERRORS as error:
         raise ImageError(f"The pixel data cannot be decoded ({type(error).__name__}: {error}).") from error
-    expected = (int(number(dataset, "Rows") or 0), int(number(dataset, "Columns") or 0))
     if array.shape != expected or array.dtype.itemsize * 8 != stored.bits_allocated:
         raise ImageError(f"The pixel data decodes to {array.shape}, not to the {expected} that the header says.")
     native = array.astype(array.dtype.newbyteorder("="), copy=False)  # Big Endian files decode to big-endian arrays
     patterns: Patterns = native.view(f"uint{stored.bits_allocated}")
     return patterns
-
-
-_JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)

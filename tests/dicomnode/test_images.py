@@ -3,14 +3,17 @@
 import warnings
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_voi_lut
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
     SecondaryCaptureImageStorage,
@@ -92,6 +95,38 @@ def test_no_cut_gives_an_image_or_a_foreign_error(tmp_path: Path, syntax: UID) -
             cut.write_bytes(whole[:length])
             with pytest.raises(ImageError):
                 load_image(cut)
+
+
+def test_a_jpeg_frame_that_was_cut_before_it_was_wrapped(tmp_path: Path) -> None:
+    """The file is whole and its frame is not: refused, where the decoder would fill up the rest."""
+    noise = np.random.default_rng(1).integers(0, 4096, (40, 40)).astype("<u2")
+    whole = imagecodecs.jpeg8_encode(noise, lossless=True, bitspersample=12)
+    for frame, fits in ((whole, True), (whole + b"\0", True), (whole[: len(whole) // 2], False), (whole[:-2], False)):
+        dataset = image_dataset(noise, 12)
+        dataset.PixelData = encapsulate([frame])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+        dataset.save_as(tmp_path / "image.dcm", enforce_file_format=True)
+        if fits:
+            load_image(tmp_path / "image.dcm")
+        else:
+            with pytest.raises(ImageError, match="has no end"):
+                load_image(tmp_path / "image.dcm")
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+def test_a_stream_of_few_bits_in_a_wide_image(tmp_path: Path, syntax: UID) -> None:
+    """A codec gives bytes for a stream of 8 bits or fewer; the header's 16 bits are what counts."""
+    values = ramp(0, 255, 32, 24)
+    encode = imagecodecs.jpegls_encode if syntax == JPEGLSLossless else imagecodecs.jpeg2k_encode
+    options = {} if syntax == JPEGLSLossless else {"reversible": True, "codecformat": "j2k"}
+    dataset = image_dataset(values, 8)
+    dataset.BitsAllocated = 16
+    dataset.PixelData = encapsulate([encode(values.astype("u1"), **options)])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(tmp_path / "image.dcm", enforce_file_format=True)
+    assert np.allclose(load_image(tmp_path / "image.dcm").pixels, values / 255, atol=1e-6)
 
 
 def test_garbage_in_compressed_pixel_data(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from dicomnode.images import ImageError, load_image
-from dicomnode.images.grayscale import StoredFormat, apply_voi
+from dicomnode.images.grayscale import StoredFormat, _extremes, apply_voi
 from tests.dicomnode.pixel_files import image_dataset, lut_item, ramp, write
 
 
@@ -152,6 +152,25 @@ def test_without_window_the_full_range_is_shown(tmp_path: Path) -> None:
     image = load_image(write(tmp_path / "image.dcm", image_dataset(pixels, 12)))
     assert np.allclose(image.pixels, (pixels - 500.0) / 3000.0, atol=1e-6)
     assert image.valid is None
+
+
+@given(
+    patterns=st.lists(st.integers(0, 255), min_size=1, max_size=12),
+    slope=st.sampled_from([-2.0, 1.0, 3.5]),
+    stored=st.sampled_from(
+        [StoredFormat(8, 8, signed=False), StoredFormat(8, 8, signed=True), StoredFormat(8, 6, False)]
+    ),
+    padding=st.sets(st.integers(-128, 255), max_size=3),
+)
+def test_the_range_is_that_of_the_valid_values_that_occur(
+    patterns: list[int], slope: float, stored: StoredFormat, padding: set[int]
+) -> None:
+    """Whatever way from pattern to value, rising, falling or starting again, and wherever the padding lies."""
+    values = stored.values() * slope
+    valid = ~np.isin(stored.values(), list(padding))
+    seen = [values[pattern] for pattern in patterns if valid[pattern]]
+    expected = (min(seen), max(seen)) if seen else None
+    assert _extremes(values, valid, np.array([patterns], np.uint8)) == expected
 
 
 def test_an_even_image_is_dark(tmp_path: Path) -> None:

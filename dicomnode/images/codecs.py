@@ -1,0 +1,87 @@
+"""Compressed frames to stored values, by decoders of imagecodecs, which let other threads run meanwhile.
+
+pylibjpeg's hold the interpreter from a frame's first byte to its last: two views then take twice as long as one, and
+the lease's heartbeat waits too. Its libjpeg still decodes the two lossy JPEG syntaxes, whose values are a matter of
+each decoder's rounding.
+"""
+
+from collections.abc import Callable, Mapping
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.encaps import get_frame
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+END_OF_IMAGE = b"\xff\xd9"  # the JPEG marker EOI (ITU-T T.81 B.1.1.3)
+
+Array = NDArray[np.generic]
+Codec = Callable[[bytes, np.dtype[np.unsignedinteger]], Array]
+
+
+def _rle(frame: bytes, dtype: np.dtype[np.unsignedinteger]) -> Array:
+    return np.frombuffer(imagecodecs.dicomrle_decode(frame, dtype), dtype)
+
+
+def _jpeg_lossless(frame: bytes, _dtype: np.dtype[np.unsignedinteger]) -> Array:
+    """By libjpeg-turbo, which fills up what is missing of a frame without a word."""
+    if END_OF_IMAGE not in frame[-4:]:  # after it at most padding to an even length
+        raise ValueError("the JPEG stream has no end")
+    decoded: Array = imagecodecs.jpeg8_decode(frame)
+    return decoded
+
+
+def _jpeg_ls(frame: bytes, _dtype: np.dtype[np.unsignedinteger]) -> Array:
+    decoded: Array = imagecodecs.jpegls_decode(frame)
+    return decoded
+
+
+def _jpeg_2000(frame: bytes, _dtype: np.dtype[np.unsignedinteger]) -> Array:
+    decoded: Array = imagecodecs.jpeg2k_decode(frame)
+    return decoded
+
+
+CODECS: Mapping[str, Codec] = {
+    RLELossless: _rle,
+    JPEGLossless: _jpeg_lossless,
+    JPEGLosslessSV1: _jpeg_lossless,
+    JPEGLSLossless: _jpeg_ls,
+    JPEGLSNearLossless: _jpeg_ls,
+    JPEG2000Lossless: _jpeg_2000,
+    JPEG2000: _jpeg_2000,
+    HTJ2KLossless: _jpeg_2000,
+    HTJ2KLosslessRPCL: _jpeg_2000,
+    HTJ2K: _jpeg_2000,
+}
+
+
+def decode_frame(dataset: Dataset, syntax: UID, index: int, shape: tuple[int, int], bits_allocated: int) -> Array:
+    """One frame in a syntax of CODECS, (rows, columns). index: from 0. shape: that the header says.
+
+    Values have bits_allocated bits where the codec gives fewer. Raises what the codecs raise, and ValueError.
+    """
+    tables = (dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths"))
+    frame = get_frame(
+        dataset.PixelData,
+        index,
+        number_of_frames=int(dataset.get("NumberOfFrames") or 1),
+        extended_offsets=None if None in tables else tables,
+    )
+    values = CODECS[syntax](frame, np.dtype(f"<u{bits_allocated // 8}"))
+    if values.ndim == 1:
+        values = values.reshape(shape)
+    narrow = values.dtype.itemsize * 8 < bits_allocated  # JPEG-LS and JPEG 2000 streams of few bits
+    return values.astype(f"{values.dtype.kind}{bits_allocated // 8}") if narrow else values

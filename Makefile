@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+KILLS ?= 1000
 
 # Threads that wait must sleep: the machine is shared with the peers under test.
 export OMP_WAIT_POLICY := PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint venv clean
+.PHONY: help demo test torture bench lint venv clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -26,6 +27,10 @@ test: venv ## everything that must hold: lint, types, architecture, tests
 bench: venv ## measure against the peers; table here, numbers in build/bench.json
 	BIN=$(BIN) sh tests/support/install-peers.sh
 	$(BIN)/python -m tests.bench --out build/bench.json
+
+torture: venv ## kill -9 a node a thousand times (KILLS) and look whether anything is lost or doubled
+	sh tests/support/install-peers.sh
+	$(BIN)/python -m tests.torture --kills $(KILLS) --out build/torture
 
 lint: venv ## ruff, mypy and the import contract
 	$(BIN)/ruff check .

@@ -1,24 +1,29 @@
 """From the outbox to the destinations: one association per job and destination, again later when it fails.
 
 A delivery is leased like a job, so a sender that dies leaves it to the next one. The same object may then reach a
-destination twice, byte for byte the same under the same UID, which an archive takes as one.
+destination twice, byte for byte the same under the same UID, which an archive takes as one. The leases are renewed by
+what gets through, not by a clock: a peer that hangs does not keep them.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from dicomnode.commitment import new_transaction_uid
 from dicomnode.config import DestinationSettings, SenderSettings
 from dicomnode.errors import DeliveryFailed
 from dicomnode.logs import Stopwatch, bound, get_logger
-from dicomnode.wire import ACCEPTED, OutgoingFile, Sent, Wire
+from dicomnode.wire import ACCEPTED, OutgoingFile, Wire
 from storage import commitment, outbox
 from storage.archive import Archive
 from storage.database import Database
-from storage.errors import LeaseLost
+from storage.errors import LeaseLost, StorageError
 from storage.lifecycle import DeliveryState
 
 log = get_logger(__name__)
+
+RENEWALS_PER_LEASE = 3
+MOST_DOUBLINGS = 30
 
 
 class Sender:
@@ -61,24 +66,23 @@ class Sender:
         watch = Stopwatch()
         destination = self._destinations[batch.destination]
         transaction_uid = new_transaction_uid() if destination.commitment != "off" else ""
-        trouble = ""
         try:
             if transaction_uid:
                 with self._database.transaction() as connection:
                     commitment.announce(connection, batch.deliveries, transaction_uid)
-            sent = self._wire.send(destination, self._files(batch), transaction_uid)
+            sent = self._wire.send(destination, self._files(batch), transaction_uid, self._renewal(batch))
         except DeliveryFailed as error:
-            trouble = str(error)
-            sent = Sent([None] * len(batch.deliveries))
+            self._put_back(batch.deliveries, str(error), watch)
+            return
         except LeaseLost:
             log.warning("lease lost", deliveries=len(batch.deliveries))
             return
         if sent.not_asked:
             log.warning("commitment not asked", reason=sent.not_asked)
-        for delivery, status in zip(batch.deliveries, sent.statuses, strict=True):
+        for delivery, status in zip(batch.deliveries, sent.statuses, strict=False):
             try:
                 if status not in ACCEPTED:
-                    self._failed(delivery, status, trouble, watch)
+                    self._failed(delivery, status, "", watch)
                 elif not transaction_uid or (sent.not_asked and destination.commitment == "ask"):
                     self._delivered(delivery, watch)
                 elif sent.not_asked:
@@ -87,6 +91,40 @@ class Sender:
                     self._sent(delivery, watch)
             except LeaseLost:
                 log.warning("lease lost", sop_instance_uid=delivery.outgoing.sop_instance_uid)
+        self._put_back(batch.deliveries[len(sent.statuses) :], "the association ended before", watch)
+
+    def _renewal(self, batch: outbox.DeliveryBatch) -> Callable[[], None]:
+        """What is called after each object: renews the leases in time. Raises LeaseLost."""
+        renewed_at = time.monotonic()
+
+        def renew() -> None:
+            nonlocal renewed_at
+            if time.monotonic() - renewed_at < self._settings.lease_s / RENEWALS_PER_LEASE:
+                return
+            try:
+                with self._database.transaction() as connection:
+                    outbox.renew(connection, batch.deliveries, self._settings.lease_s)
+            except LeaseLost:
+                raise
+            except StorageError:
+                log.exception("lease not renewed", job_id=batch.job_id)
+                return
+            renewed_at = time.monotonic()
+
+        return renew
+
+    def _put_back(self, untried: Sequence[outbox.Delivery], reason: str, watch: Stopwatch) -> None:
+        """Try later what could not be tried now, for as long as needed: it is no fault of the objects."""
+        if not untried:
+            return
+        pause_s = self._pause_s(min(delivery.attempt for delivery in untried) - 1)
+        try:
+            with self._database.transaction() as connection:
+                outbox.release(connection, untried, reason, pause_s)
+        except LeaseLost:
+            log.warning("lease lost", deliveries=len(untried))
+            return
+        log.warning("delivery failed", deliveries=len(untried), reason=reason, duration_ms=watch.ms())
 
     def _files(self, batch: outbox.DeliveryBatch) -> list[OutgoingFile]:
         outgoing = [delivery.outgoing for delivery in batch.deliveries]
@@ -125,7 +163,8 @@ class Sender:
             duration_ms=watch.ms(),
         )
 
-    def _pause_s(self, failures: int) -> float:
+    def _pause_s(self, before: int) -> float:
         # Exponential with jitter, so that many nodes do not knock on a PACS together when it comes back.
-        longest = min(self._settings.retry_after_s * 2.0**failures, self._settings.retry_after_max_s)
+        doubled = self._settings.retry_after_s * 2.0 ** min(before, MOST_DOUBLINGS)
+        longest = min(doubled, self._settings.retry_after_max_s)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311  not for secrets

@@ -34,9 +34,10 @@ class OutgoingFile:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a destination answered. statuses: DIMSE status of each file, None where none came.
+    """What a destination answered. statuses: DIMSE status of each file that was tried, in order; None where none came.
 
-    not_asked: why storage commitment could not be asked for; empty where it was, or was not wanted.
+    They are fewer than the files where the association ended before the last. not_asked: why storage commitment could
+    not be asked for; empty where it was, or was not wanted.
     """
 
     statuses: list[int | None]
@@ -46,8 +47,17 @@ class Sent:
 class Wire(Protocol):
     """Hands files to a destination."""
 
-    def send(self, destination: DestinationSettings, files: Sequence[OutgoingFile], transaction_uid: str) -> Sent:
-        """Send the files; with a transaction UID, ask for their storage commitment too. Raises DeliveryFailed."""
+    def send(
+        self,
+        destination: DestinationSettings,
+        files: Sequence[OutgoingFile],
+        transaction_uid: str,
+        after_each: Callable[[], None],
+    ) -> Sent:
+        """Send the files; with a transaction UID, ask for their storage commitment too.
+
+        after_each: is called after each file; what it raises ends the sending. Raises DeliveryFailed, if nothing went.
+        """
         ...
 
 
@@ -64,13 +74,24 @@ class DicomWire:
         self._tls = tls
         self._on_report = on_report
 
-    def send(self, destination: DestinationSettings, files: Sequence[OutgoingFile], transaction_uid: str) -> Sent:
+    def send(
+        self,
+        destination: DestinationSettings,
+        files: Sequence[OutgoingFile],
+        transaction_uid: str,
+        after_each: Callable[[], None],
+    ) -> Sent:
         """See Wire."""
         association = self._associate(destination, files, commitment=bool(transaction_uid))
         not_asked = ""
         try:
-            statuses = [_store(association, file) if association.is_established else None for file in files]
-            accepted = [file for file, status in zip(files, statuses, strict=True) if status in ACCEPTED]
+            statuses: list[int | None] = []
+            for file in files:
+                if not association.is_established:
+                    break
+                statuses.append(_store(association, file))
+                after_each()
+            accepted = [file for file, status in zip(files, statuses, strict=False) if status in ACCEPTED]
             if transaction_uid and accepted:
                 not_asked = _ask(association, transaction_uid, accepted)
         finally:

@@ -20,9 +20,13 @@ from storage import outbox, queue
 from storage.archive import Archive
 from storage.database import Connection, Database
 from storage.errors import LeaseLost, StorageError
-from storage.studies import hold_study, instances_of, settle_study
+from storage.studies import find_study, hold_study, instances_of, settle_study
 
 log = get_logger(__name__)
+
+
+class _Outdated(Exception):  # noqa: N818  what happened
+    """The study has newer images, which a job of a newer revision is there for, or will be."""
 
 
 class Worker:
@@ -64,6 +68,8 @@ class Worker:
                 self._work(lease)
             except LeaseLost:
                 log.warning("result dropped", reason="another worker has taken the job over")
+            except _Outdated:
+                self._leave_to_newer(lease)
         return True
 
     def _work(self, lease: queue.Lease) -> None:
@@ -79,11 +85,19 @@ class Worker:
             files = self._files(lease)
             study = analyse_study(lease.study_instance_uid, files, model, _created_at(lease))
             self._finish(lease, study, watch)
-        except LeaseLost:
+        except (LeaseLost, _Outdated):
             raise
         except Exception as error:
             log.exception("job failed", duration_ms=watch.ms())
             self._after_error(lease, error)
+
+    def _leave_to_newer(self, lease: queue.Lease) -> None:
+        try:
+            with self._database.transaction() as connection:
+                queue.supersede(connection, lease)
+        except LeaseLost:
+            return  # another worker has found the same
+        log.info("job superseded", reason="newer images have come, and are analysed together with these")
 
     def _after_error(self, lease: queue.Lease, error: Exception) -> None:
         known = isinstance(error, (EngineError, StorageError))
@@ -140,8 +154,13 @@ class Worker:
                 return _number_of_objects(parcels)
 
     def _files(self, lease: queue.Lease) -> list[StudyFile]:
+        """What there is of the study. Raises _Outdated, or the job of the newer images would say the same again."""
         with self._database.transaction() as connection:
+            # In this order: an image that comes between the two makes the job outdated, rather than slip in.
             instances = instances_of(connection, lease.study_instance_uid)
+            study = find_study(connection, lease.study_instance_uid)
+        if study is not None and study.revision > lease.revision:
+            raise _Outdated
         return [
             StudyFile(self._archive.path(instance.object_key), instance.sop_instance_uid, instance.sha256)
             for instance in instances

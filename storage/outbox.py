@@ -274,12 +274,6 @@ def delivery_counts(connection: Connection) -> dict[DeliveryState, int]:
     return dict.fromkeys(DeliveryState, 0) | {DeliveryState(state): count for state, count in rows}
 
 
-def pending_count(connection: Connection) -> int:
-    """How many deliveries are still to come, those under way included."""
-    pending = deliveries.c.state.in_((DeliveryState.WAITING, DeliveryState.LEASED, DeliveryState.SENT))
-    return connection.execute(select(func.count()).where(pending)).scalar_one()
-
-
 def list_deliveries(
     connection: Connection,
     state: DeliveryState | None = None,

@@ -1,5 +1,6 @@
 """The outbox is emptied, and a destination that fails is tried again."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from dicomnode.config import DestinationSettings, SenderSettings
 from dicomnode.errors import DeliveryFailed
 from dicomnode.sender import Sender
 from dicomnode.wire import DicomWire, OutgoingFile, Sent
+from storage import outbox
+from storage.lifecycle import DeliveryState
 from tests.support.destination import ControlledArchive
 
 Receive = Callable[..., Dataset]
@@ -24,18 +27,32 @@ class FakeWire:
         self.answers = list(answers)
         self.sent: list[list[str]] = []
 
-    def send(self, destination: DestinationSettings, files: Sequence[OutgoingFile], transaction_uid: str) -> Sent:
+    def send(
+        self,
+        destination: DestinationSettings,
+        files: Sequence[OutgoingFile],
+        transaction_uid: str,
+        after_each: Callable[[], None],
+    ) -> Sent:
         """The next answer."""
         del destination, transaction_uid
         self.sent.append([file.path.name for file in files])
         answer = self.answers.pop(0)
         if isinstance(answer, DeliveryFailed):
             raise answer
+        for _ in answer:
+            after_each()
         return Sent(answer)
 
 
-def _sender(stores: Stores, wire: FakeWire | DicomWire, pacs: DestinationSettings = PACS, attempts: int = 5) -> Sender:
-    settings = SenderSettings(max_attempts=attempts, retry_after_s=1e-9)
+def _sender(
+    stores: Stores,
+    wire: FakeWire | DicomWire,
+    pacs: DestinationSettings = PACS,
+    attempts: int = 5,
+    lease_s: float = 300.0,
+) -> Sender:
+    settings = SenderSettings(max_attempts=attempts, retry_after_s=1e-9, lease_s=lease_s)
     return Sender(stores.database, stores.archive, [pacs], settings, wire, "test")
 
 
@@ -49,13 +66,85 @@ def test_one_association_for_all_objects_of_a_job(results: Stores) -> None:
 
 
 def test_a_destination_that_is_away_is_tried_again(results: Stores) -> None:
-    """Nothing is lost while the PACS is down."""
-    wire = FakeWire(DeliveryFailed("cannot be reached"), [0x0000, 0x0000])
+    """Nothing is lost while the PACS is down, however long: that is no failure of the objects."""
+    away = [DeliveryFailed("cannot be reached")] * 2000
+    wire = FakeWire(*away[:4], [0x0000, 0x0000])
+    sender = _sender(results, wire, attempts=2)
+    while wire.answers:
+        assert sender.do_one_round()
+    assert not sender.do_one_round()
+    assert wire.sent[0] == wire.sent[-1]
+    assert sender._pause_s(len(away)) <= SenderSettings().retry_after_max_s
+    with results.database.transaction() as connection:
+        rows = outbox.list_deliveries(connection)
+    assert [(row.state, row.attempt, row.failures) for row in rows] == [(DeliveryState.DELIVERED, 5, 0)] * 2
+
+
+def test_an_association_that_ends_blames_the_object_that_was_on_its_way(results: Stores) -> None:
+    """Those that had not been tried go back without a failure, and are tried again."""
+    wire = FakeWire([None], [0x0000, 0x0000])
     sender = _sender(results, wire)
     assert sender.do_one_round()
-    assert sender.do_one_round()
-    assert not sender.do_one_round()
-    assert wire.sent[0] == wire.sent[1]
+    with results.database.transaction() as connection:
+        rows = outbox.list_deliveries(connection)
+    assert {row.failures: row.last_error for row in rows} == {
+        1: "no answer, or no presentation context accepted",
+        0: "the association ended before",
+    }
+    while wire.answers:
+        assert sender.do_one_round()
+
+
+class SlowWire(FakeWire):
+    """Has to wait for the archive longer than a lease runs, but not for one object."""
+
+    def __init__(self, between: Callable[[], None]) -> None:
+        super().__init__([0x0000, 0x0000])
+        self._between = between
+
+    def send(
+        self,
+        destination: DestinationSettings,
+        files: Sequence[OutgoingFile],
+        transaction_uid: str,
+        after_each: Callable[[], None],
+    ) -> Sent:
+        """Let something happen after each object."""
+
+        def after() -> None:
+            time.sleep(0.02)
+            after_each()
+            self._between()
+
+        return super().send(destination, files, transaction_uid, after)
+
+
+def test_a_slow_archive_does_not_cost_the_leases(results: Stores) -> None:
+    """What gets through renews them, so that no second sender begins with the same objects."""
+    until: list[float] = []
+
+    def look() -> None:
+        with results.database.transaction() as connection:
+            until.extend(row.lease_until or 0.0 for row in outbox.list_deliveries(connection, DeliveryState.LEASED))
+
+    assert _sender(results, SlowWire(look), lease_s=0.05).do_one_round()
+    assert len(until) == 4
+    assert until[2] > until[0]
+    assert until[3] > until[1]
+
+
+def test_a_sender_that_lost_its_leases_stops(results: Stores) -> None:
+    """After a standstill another sender has them; this one sends no more and marks nothing."""
+
+    def take_over() -> None:
+        with results.database.transaction() as connection:
+            connection.exec_driver_sql("UPDATE deliveries SET attempt = attempt + 1")
+
+    wire = SlowWire(take_over)
+    assert _sender(results, wire, lease_s=0.01).do_one_round()
+    with results.database.transaction() as connection:
+        rows = outbox.list_deliveries(connection)
+    assert [(row.state, row.attempt) for row in rows] == [(DeliveryState.LEASED, 2)] * 2
 
 
 @pytest.mark.parametrize("status", [0xA700, 0xC000, None])
@@ -97,5 +186,8 @@ def test_nobody_listens() -> None:
     """A destination that cannot be reached is said with its address."""
     with pytest.raises(DeliveryFailed, match=r"PACS at 127\.0\.0\.1:1 cannot be reached"):
         DicomWire("DICOMNODE").send(
-            PACS.model_copy(update={"port": 1}), [OutgoingFile("1.2.840.10008.5.1.4.1.1.88.34", "1.2.3", Path())], ""
+            PACS.model_copy(update={"port": 1}),
+            [OutgoingFile("1.2.840.10008.5.1.4.1.1.88.34", "1.2.3", Path())],
+            "",
+            after_each=lambda: pytest.fail("nothing was sent"),
         )

@@ -13,6 +13,7 @@ from dicomnode.worker import Worker
 from engines.base import Analysed, ImageOutcome, InputImage, Refused
 from engines.errors import EngineError, InferenceError
 from storage import outbox, queue
+from storage.lifecycle import JobState
 from tests.support.engine import FakeEngine, detection, model
 
 Receive = Callable[..., Dataset]
@@ -39,13 +40,17 @@ class Bench:
             "worker-test",
             on_deadline=lambda: pytest.fail("the job's deadline passed"),
         )
-        dispatcher = Dispatcher(
+        self._dispatcher = Dispatcher(
             stores.database,
             CompletenessSettings(quiet_s=1e-9),
             [ModelSettings(package=package)],
             settings.max_attempts,
         )
-        assert dispatcher.do_one_round()
+        self.dispatch()
+
+    def dispatch(self) -> None:
+        """Queue what has come."""
+        assert self._dispatcher.do_one_round()
 
     def sent(self, destination: str = "pacs") -> list[Dataset]:
         """The objects that wait for a destination, as they would be sent."""
@@ -169,6 +174,23 @@ def test_a_worker_that_lost_its_lease_leaves_nothing(stores: Stores, receive: Re
     bench = Bench(stores, Stalled(), _settings())
     bench.worker.do_one_round()
     assert bench.sent() == []
+
+
+def test_a_job_whose_study_has_newer_images_is_left_to_the_next(stores: Stores, receive: Receive) -> None:
+    """Else both would analyse all images, and the radiologist would read the same report twice."""
+    receive()
+    engine = FakeEngine()
+    bench = Bench(stores, engine, _settings())
+    receive(laterality="L")
+    assert bench.worker.do_one_round()
+    assert engine.images_seen == 0
+    assert bench.sent() == []
+    with stores.database.transaction() as connection:
+        assert [job.state for job in queue.list_jobs(connection)] == [JobState.SUPERSEDED]
+    bench.dispatch()
+    assert bench.worker.do_one_round()
+    assert engine.images_seen == 2
+    assert len(bench.sent()) == 1
 
 
 def test_a_package_that_is_not_configured_is_said(stores: Stores, receive: Receive) -> None:

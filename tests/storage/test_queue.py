@@ -7,7 +7,7 @@ from storage import queue
 from storage.database import Connection, Database
 from storage.errors import IllegalTransition, LeaseLost, NotFound
 from storage.lifecycle import JobState, StudyState
-from storage.outbox import add_deliveries, pending_count
+from storage.outbox import add_deliveries, list_deliveries
 from storage.queue import POISON_ATTEMPTS, JobRecord
 from storage.schema import jobs
 from storage.studies import find_study, set_study_state, settle_study
@@ -192,11 +192,11 @@ def test_a_stalled_worker_cannot_complete_and_its_outbox_rows_are_rolled_back(db
     with pytest.raises(LeaseLost, match=f"job {job_id}: attempt 1"):
         finish(db, stalled, "stale")
     with db.transaction() as connection:
-        assert pending_count(connection) == 0
+        assert list_deliveries(connection) == []
     finish(db, second, "fresh")
     assert job(db, job_id).summary == "fresh"
     with db.transaction() as connection:
-        assert pending_count(connection) == 1
+        assert len(list_deliveries(connection)) == 1
 
 
 def test_a_lost_lease_is_good_for_nothing(db: Database) -> None:

@@ -1,0 +1,147 @@
+"""The node's roles as processes that can be killed many times a second.
+
+Starting Python and its libraries takes longer than the life that a role has here, so one process has everything
+loaded and forks: `python -m tests.torture.crew CONFIG` reads commands on its standard input and answers a line to each.
+
+    start ROLE  → the process's number
+    kill NUMBER → its exit status, negative for a signal: -9 unless it had ended by itself
+
+When the input ends, it ends, and the kernel ends its children (PR_SET_PDEATHSIG).
+"""
+
+import ctypes
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from dicomnode import assembly, logs, rounds, serve
+from dicomnode.analysis import Model
+from dicomnode.config import ModelSettings, Settings, load_settings
+from engines.base import Analysed, ImageOutcome, InputImage
+from tests.support.engine import FakeEngine, detection, model
+from tests.support.node import REPOSITORY
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LONGEST_INFERENCE_S = 0.2
+
+
+class Finder(FakeEngine):
+    """One finding in every image, after a while."""
+
+    def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
+        """Take a little time, so that some are killed in the middle of it."""
+        time.sleep(random.uniform(0, LONGEST_INFERENCE_S))  # noqa: S311  not for secrets
+        return super().analyse(images)
+
+
+def _open_model(_settings: ModelSettings) -> Model:
+    return model(Finder(Analysed((detection(),))))
+
+
+def _run(role: str, settings: Settings) -> int:
+    """Be that role until killed. Returns the exit code, as the command line would."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.dup2(2, 1)
+    random.seed()
+    assembly.open_model = _open_model
+    rounds.PAUSE_AFTER_ERROR_S = 0.2
+    try:
+        if role == "receive":
+            serve.receive(settings)
+        elif role == "send":
+            serve.send(settings)
+        else:
+            serve.work(settings, with_parent=False)
+    except Exception:  # noqa: BLE001  what the command line does too
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _fork(role: str, settings: Settings) -> int:
+    number = os.fork()
+    if number == 0:
+        os._exit(_run(role, settings))
+    return number
+
+
+def _kill(number: int) -> int:
+    found, status = os.waitpid(number, os.WNOHANG)
+    if found == 0:
+        os.kill(number, signal.SIGKILL)
+        _, status = os.waitpid(number, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def main() -> None:
+    """Fork and kill as told."""
+    settings = load_settings(Path(sys.argv[1]))
+    logs.configure("json", "INFO")
+    while line := sys.stdin.readline():
+        command, argument = line.split()
+        sys.stdout.write(f"{_fork(argument, settings) if command == 'start' else _kill(int(argument))}\n")
+        sys.stdout.flush()
+
+
+class Crew:
+    """The roles that run, each under its name; a context manager."""
+
+    def __init__(self, config: Path, log: Path) -> None:
+        with log.open("ab") as output:
+            self._forker = subprocess.Popen(
+                [sys.executable, "-m", "tests.torture.crew", str(config)],
+                cwd=REPOSITORY,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+            )
+        self._numbers: dict[str, int] = {}
+        self._standing: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forker.communicate(timeout=60)
+
+    @property
+    def names(self) -> list[str]:
+        """Who runs, and does not stand still."""
+        return [name for name in self._numbers if name not in self._standing]
+
+    def start(self, name: str) -> None:
+        """Start a role: `receive`, `send`, `work`, or one of these with a number behind, as `work2`."""
+        self._numbers[name] = self._ask("start", name.rstrip("0123456789"))
+
+    def kill(self, name: str) -> int:
+        """Kill -9. Returns the exit status: other than -9 where it had ended by itself."""
+        return self._ask("kill", str(self._numbers.pop(name)))
+
+    def stand_still(self, name: str) -> None:
+        """Let it do nothing until `go_on`; nor is it to be killed meanwhile."""
+        self._standing.add(name)
+        os.kill(self._numbers[name], signal.SIGSTOP)
+
+    def go_on(self, name: str) -> None:
+        """Let it go on as if nothing had been."""
+        os.kill(self._numbers[name], signal.SIGCONT)
+        self._standing.remove(name)
+
+    def _ask(self, command: str, argument: str) -> int:
+        if self._forker.stdin is None or self._forker.stdout is None:
+            raise RuntimeError("the forking process has no pipes")
+        self._forker.stdin.write(f"{command} {argument}\n")
+        self._forker.stdin.flush()
+        return int(self._forker.stdout.readline())
+
+
+if __name__ == "__main__":
+    main()

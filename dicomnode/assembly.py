@@ -12,7 +12,7 @@ from dicomnode.analysis import Model
 from dicomnode.commitment import Commitments
 from dicomnode.config import ArchiveSettings, ModelSettings, Settings
 from dicomnode.dispatch import Dispatcher
-from dicomnode.evidence import Evidence, OpenAssociations, PacsHasMore
+from dicomnode.evidence import Associations, Evidence, OpenAssociations, PacsHasMore
 from dicomnode.find import count_by_modality
 from dicomnode.findings import CodedLabel, ScoreMeaning
 from dicomnode.intake import Intake
@@ -75,7 +75,7 @@ def process_name(role: str) -> str:
     return f"{role}-{platform.node()}-{os.getpid()}"
 
 
-def make_receiver(settings: Settings, stores: Stores, arriving: OpenAssociations) -> Receiver:
+def make_receiver(settings: Settings, stores: Stores, arriving: Associations) -> Receiver:
     """The acceptor, not yet listening. arriving: is told which study comes over which association."""
     return Receiver(
         settings.node,

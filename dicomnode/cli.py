@@ -1,6 +1,7 @@
 """The command line: reads the settings once, sets the log up, and hands over."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -77,10 +78,17 @@ def serve_command(config: ConfigOption) -> None:
 
 
 @app.command()
-def receive(config: ConfigOption) -> None:
+def receive(
+    config: ConfigOption,
+    *,
+    connections: Annotated[int | None, typer.Option("--connections", hidden=True)] = None,
+) -> None:
     """Run only the receiver and the dispatcher; workers and senders run elsewhere on the same database."""
     with _errors_are_messages():
-        serve.receive(_settings(config))
+        if connections is None:
+            serve.receive(_settings(config), config)
+        else:
+            serve.receive_handed_over(_settings(config), socket.socket(fileno=connections))
 
 
 @app.command()

@@ -80,6 +80,7 @@ class ReceiverSettings(_Section):
     """`[receiver]`: how instances are taken in. durability "none": Success does not wait for the disk."""
 
     durability: Literal["full", "none"] = "full"
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
 
 
 class TlsSettings(_Section):

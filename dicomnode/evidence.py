@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from dicomnode.errors import QueryFailed
@@ -23,12 +24,46 @@ class Evidence(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many associations are open, the one that is asked for included. of_peer: of the same calling AE title."""
+
+    total: int
+    of_peer: int
+
+
+class Associations(Protocol):
+    """Who is told of the associations that a receiver has."""
+
+    def began(self, association: object, ae_title: str) -> Counts:
+        """A peer asks for an association; it counts from now on."""
+        ...
+
+    def note(self, association: object, study_instance_uid: str) -> None:
+        """An instance of the study came over the association."""
+        ...
+
+    def ended(self, association: object) -> None:
+        """The association is closed."""
+        ...
+
+
 class OpenAssociations:
-    """Which study each open association sent last; who sends another study, or ends, is through with that one."""
+    """Of whom each open association is, and which study it sent last.
+
+    Who sends another study, or ends, is through with that one.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._peers: dict[object, str] = {}
         self._studies: dict[object, str] = {}
+
+    def began(self, association: object, ae_title: str) -> Counts:
+        """A peer asks for an association; it counts from now on."""
+        with self._lock:
+            self._peers[association] = ae_title
+            return Counts(len(self._peers), sum(peer == ae_title for peer in self._peers.values()))
 
     def note(self, association: object, study_instance_uid: str) -> None:
         """An instance of the study came over the association."""
@@ -39,6 +74,7 @@ class OpenAssociations:
         """The association is closed."""
         with self._lock:
             self._studies.pop(association, None)
+            self._peers.pop(association, None)
 
     def against(self, study: DueStudy) -> str:
         """See Evidence."""

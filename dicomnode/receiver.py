@@ -9,7 +9,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
 from ipaddress import ip_address
@@ -25,9 +24,10 @@ from dicomnode.commitment import PROCESSING_FAILURE
 from dicomnode.config import NodeSettings
 from dicomnode.contexts import accepted_contexts
 from dicomnode.errors import RefusedInstance
-from dicomnode.evidence import OpenAssociations
+from dicomnode.evidence import Associations, OpenAssociations
 from dicomnode.file_head import FileHead
 from dicomnode.intake import OUT_OF_RESOURCES, SUCCESS, Arrival, Incoming, Intake, Taken
+from dicomnode.listener import BACKLOG, Listener
 from dicomnode.logs import Stopwatch, bound, get_logger
 from dicomnode.pace import Paces
 from dicomnode.upper_layer import Context, Patience, PeerGone, ProtocolError, UpperLayer
@@ -37,8 +37,6 @@ from storage.studies import Recorded
 log = get_logger(__name__)
 
 UNRECOGNIZED_OPERATION = 0x0211  # PS3.7 C.5.13
-BACKLOG = 128
-ACCEPT_PAUSE_S = 0.5  # a machine that is out of file descriptors gets some back only when peers leave
 REPORT_BYTES = 1 << 20
 
 _head = lru_cache(maxsize=256)(FileHead)
@@ -85,14 +83,6 @@ class _Report:
         return on_report(report)
 
 
-@dataclass(frozen=True, slots=True)
-class _Peer:
-    """The other end of an open connection. ae_title: "" until it has asked for an association."""
-
-    thread: threading.Thread
-    ae_title: str
-
-
 class Receiver:
     """Listens on one address until closed. `port` is the one that the system gave when 0 was asked for.
 
@@ -106,7 +96,7 @@ class Receiver:
         settings: NodeSettings,
         intake: Intake,
         tls: ssl.SSLContext | None = None,
-        arriving: OpenAssociations | None = None,
+        arriving: Associations | None = None,
         on_report: Callable[[Dataset], int] | None = None,
         users: Users | None = None,
     ) -> None:
@@ -118,22 +108,21 @@ class Receiver:
         self._users = users or Users({}, required=False)
         self._paces = Paces(settings)
         self._supported = accepted_contexts()
-        self._listener: socket.socket | None = None
+        self._listener: Listener | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._open: dict[socket.socket, _Peer] = {}
+        self._open: dict[socket.socket, threading.Thread] = {}
 
     @property
     def port(self) -> int:
         """TCP port that is listened on."""
         if self._listener is None:
             raise RuntimeError("the receiver is not open")
-        return int(self._listener.getsockname()[1])
+        return self._listener.port
 
     def open(self) -> None:
         """Listen, and answer in background threads. Raises OSError when the address cannot be had."""
-        self._listener = socket.create_server((self._settings.host, self._settings.port), backlog=BACKLOG)
-        threading.Thread(target=self._accept, args=(self._listener,), name="acceptor", daemon=True).start()
+        self._listener = Listener(self._settings.host, self._settings.port, self.admit)
         log.info(
             "listening",
             host=self._settings.host,
@@ -146,52 +135,48 @@ class Receiver:
         """Stop listening and cut the open associations; an instance that is being stored is stored and answered."""
         self._closing.set()
         if self._listener is not None:
-            _cut(self._listener, socket.SHUT_RDWR)
             self._listener.close()
         with self._lock:
             still_open = dict(self._open)
         for connection in still_open:
             _cut(connection, socket.SHUT_RD)
-        for peer in still_open.values():
-            peer.thread.join()
+        for thread in still_open.values():
+            thread.join()
 
-    def _accept(self, listener: socket.socket) -> None:
-        """Let connections in until the listener is closed; whatever else goes wrong, the node does not turn deaf."""
-        while not self._closing.is_set():
-            try:
-                connection, address = listener.accept()
-            except OSError as error:
-                if not self._closing.wait(ACCEPT_PAUSE_S):
-                    log.warning("connection not accepted", reason=str(error))
-                continue
-            try:
-                self._admit(connection, address[0], f"{address[0]}:{address[1]}")
-            except Exception:
-                log.exception("connection not admitted", host=address[0])
-                connection.close()
+    def admit(self, connection: socket.socket, host: str, address: str) -> None:
+        """Give a connection its thread, or close it; returns at once."""
+        try:
+            self._admit(connection, host, address)
+        except Exception:
+            log.exception("connection not admitted", host=host)
+            self._turn_away(connection)
 
     def _admit(self, connection: socket.socket, host: str, address: str) -> None:
-        """Give a connection its thread, or close it. Raises OSError, RuntimeError."""
+        """Raises OSError, RuntimeError."""
         with self._lock:
             crowded = len(self._open) >= self._settings.maximum_associations + BACKLOG
         reason = "the address is not in allowed_networks" if not self._is_allowed_host(host) else ""
         reason = reason or ("too many connections that have not asked for anything" if crowded else "")
         if reason:
             log.warning("connection refused", host=host, reason=reason)
-            connection.close()
+            self._turn_away(connection)
             return
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls is not None:
             connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=self._converse, args=(connection, address), name="association", daemon=True)
         with self._lock:
-            self._open[connection] = _Peer(thread, "")
+            self._open[connection] = thread
         try:
             thread.start()
         except RuntimeError:
             with self._lock:
                 del self._open[connection]
             raise
+
+    def _turn_away(self, connection: socket.socket) -> None:
+        connection.close()
+        self._arriving.ended(connection)
 
     def _is_allowed_host(self, host: str) -> bool:
         networks = self._settings.allowed_networks
@@ -268,13 +253,10 @@ class Receiver:
             return upper_layer.CALLING_AE_TITLE_NOT_RECOGNIZED, "calling AE title is not on the list"
         if objection := self._users.objection(request):
             return upper_layer.NO_REASON_GIVEN, objection
-        with self._lock:
-            self._open[connection] = replace(self._open[connection], ae_title=calling)
-            too_many = len(self._open) > settings.maximum_associations
-            of_this_peer = sum(peer.ae_title == calling for peer in self._open.values())
-        if too_many:
+        counts = self._arriving.began(connection, calling)
+        if counts.total > settings.maximum_associations:
             return upper_layer.LOCAL_LIMIT_EXCEEDED, f"more than {settings.maximum_associations} associations"
-        if of_this_peer > settings.maximum_associations_per_peer:
+        if counts.of_peer > settings.maximum_associations_per_peer:
             reason = f"more than {settings.maximum_associations_per_peer} associations of one peer"
             return upper_layer.LOCAL_LIMIT_EXCEEDED, reason
         return None, ""

@@ -7,6 +7,7 @@ end of its parent, even by kill -9, when its standard input closes.
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +17,10 @@ from pathlib import Path
 from dicomnode import assembly, metrics
 from dicomnode.config import Settings
 from dicomnode.evidence import OpenAssociations
+from dicomnode.hand_over import AssociationsElsewhere
 from dicomnode.logs import get_logger
+from dicomnode.receiver import Receiver
+from dicomnode.receivers import ReceiverProcesses
 from dicomnode.room_watch import RoomWatch
 from dicomnode.rounds import run_rounds
 
@@ -42,10 +46,21 @@ def _stop_on_signal() -> Iterator[threading.Event]:
     yield stop
 
 
-def receive(settings: Settings) -> None:
+def receive(settings: Settings, config: Path) -> None:
     """Receive and dispatch until stopped."""
     with _stop_on_signal() as stop, assembly.open_stores(settings) as stores:
-        _receive(settings, stores, stop)
+        _receive(settings, config, stores, stop)
+
+
+def receive_handed_over(settings: Settings, control: socket.socket) -> None:
+    """Receive over the connections that the node hands over, until it wants no more; one of several processes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from the terminal it comes to all processes; the node says when
+    associations = AssociationsElsewhere(control)
+    with assembly.open_stores(settings) as stores:
+        receiver = assembly.make_receiver(settings, stores, associations)
+        for connection, host, address in associations.connections():
+            receiver.admit(connection, host, address)
+        receiver.close()
 
 
 def send(settings: Settings) -> None:
@@ -76,7 +91,7 @@ def serve(settings: Settings, config: Path) -> int:
         for thread in threads:
             thread.start()
         try:
-            _receive(settings, stores, stop)
+            _receive(settings, config, stores, stop)
         finally:
             stop.set()
             for thread in threads:
@@ -84,7 +99,7 @@ def serve(settings: Settings, config: Path) -> int:
     return child.exit_code
 
 
-def _receive(settings: Settings, stores: assembly.Stores, stop: threading.Event) -> None:
+def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: threading.Event) -> None:
     stores.archive.sweep_incoming()
     if settings.receiver.durability == "none":
         log.warning("instances are answered before the disk has them", hint=NOT_DURABLE)
@@ -94,7 +109,17 @@ def _receive(settings: Settings, stores: assembly.Stores, stop: threading.Event)
     arriving = OpenAssociations()
     dispatcher = assembly.make_dispatcher(settings, stores, arriving)
     dispatcher.after_start()
-    receiver = assembly.make_receiver(settings, stores, arriving)
+
+    def after_end() -> None:
+        stores.archive.sweep_incoming()
+        dispatcher.after_start()  # its senders were cut off, as by an end of the node
+
+    receiver: Receiver | ReceiverProcesses
+    if settings.receiver.processes > 1:
+        command = [sys.executable, "-m", "dicomnode", "receive", "--config", str(config), "--connections"]
+        receiver = ReceiverProcesses(settings.node, settings.receiver.processes, command, arriving, after_end)
+    else:
+        receiver = assembly.make_receiver(settings, stores, arriving)
     receiver.open()
     watching = threading.Thread(target=run_rounds, args=(watch.do_one_round, stop, ROOM_PAUSE_S, "room"), name="room")
     watching.start()

@@ -18,7 +18,7 @@ from tests.support.node import Destination, NodeConfig, running_node
 
 ROUNDS = 3
 CT_1, CT_4, MG_1 = ct(1000, 1), ct(1000, 4), mammograms(40, 1)
-PROCESSES = 1  # of the node where several associations come at once: as many as the machine has cores
+PROCESSES = 2  # of the node where several associations come at once: as many as the machine has cores
 PEERS_WORDS = "instances a second, best of the rounds"
 
 Contestant = Callable[[Path], float]

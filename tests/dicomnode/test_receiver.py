@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from dicomnode import receiver, upper_layer
+from dicomnode import listener, receiver, upper_layer
 from dicomnode.assembly import Stores
 from dicomnode.config import NodeSettings
 from dicomnode.errors import RefusedInstance
@@ -277,7 +277,7 @@ def test_a_fault_while_accepting_does_not_turn_the_node_deaf(
     intake: Intake, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, fault: Exception
 ) -> None:
     """What the machine cannot give for a moment is asked for again, and then callers are answered."""
-    monkeypatch.setattr(receiver, "ACCEPT_PAUSE_S", 0.01)
+    monkeypatch.setattr(listener, "ACCEPT_PAUSE_S", 0.01)
     honest, happened = getattr(owner, name), threading.Event()
 
     def fails_once(subject: socket.socket | threading.Thread) -> object:

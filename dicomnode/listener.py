@@ -1,0 +1,50 @@
+"""Lets connections in, one after the other, and does not turn deaf whatever the machine cannot give for a moment."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+from dicomnode.logs import get_logger
+
+log = get_logger(__name__)
+
+BACKLOG = 128
+ACCEPT_PAUSE_S = 0.5  # a machine that is out of file descriptors gets some back only when peers leave
+
+
+class Listener:
+    """One address. admit: takes the connection, the peer's host and its address for the log; it may raise anything."""
+
+    def __init__(self, host: str, port: int, admit: Callable[[socket.socket, str, str], None]) -> None:
+        """Listen. Raises OSError when the address cannot be had."""
+        self._admit = admit
+        self._closing = threading.Event()
+        self._socket = socket.create_server((host, port), backlog=BACKLOG)
+        threading.Thread(target=self._accept, name="acceptor", daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """TCP port that is listened on."""
+        return int(self._socket.getsockname()[1])
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self._closing.set()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                connection, address = self._socket.accept()
+            except OSError as error:
+                if not self._closing.wait(ACCEPT_PAUSE_S):
+                    log.warning("connection not accepted", reason=str(error))
+                continue
+            try:
+                self._admit(connection, address[0], f"{address[0]}:{address[1]}")
+            except Exception:
+                log.exception("connection not admitted", host=address[0])
+                connection.close()

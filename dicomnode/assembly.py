@@ -10,7 +10,7 @@ from functools import partial
 
 from dicomnode.analysis import Model
 from dicomnode.commitment import Commitments
-from dicomnode.config import ArchiveSettings, ModelSettings, Settings
+from dicomnode.config import ArchiveSettings, ModelSettings, Settings, TritonSection
 from dicomnode.dispatch import Dispatcher
 from dicomnode.evidence import Associations, Evidence, OpenAssociations, PacsHasMore
 from dicomnode.find import count_by_modality
@@ -26,10 +26,13 @@ from dicomnode.worker import Worker
 from engines.base import Engine
 from engines.factory import open_engine, open_region_engine
 from engines.package import MANIFEST_NAME, RegionPackage, find_package, load_any_package
+from engines.triton.settings import TritonSettings
 from engines.volume import VolumeEngine
 from storage.archive import Archive
 from storage.database import Database
 from storage.room import Mark, Marks
+
+NO_SERVER = TritonSection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ def make_sender(settings: Settings, stores: Stores) -> Sender:
     )
 
 
-def open_model(settings: ModelSettings) -> Model:
+def open_model(settings: ModelSettings, triton: TritonSection = NO_SERVER) -> Model:
     """A model package on its backend. Raises EngineError: a package or backend that cannot run is no surprise later."""
     package = load_any_package(find_package(settings.package))
     scores = ScoreMeaning()
@@ -147,7 +150,9 @@ def open_model(settings: ModelSettings) -> Model:
     if isinstance(package, RegionPackage):
         engine = open_region_engine(package, settings.backend)
     else:
-        engine = open_engine(package, settings.backend, settings.threads, settings.precision)
+        engine = open_engine(
+            package, settings.backend, settings.threads, settings.precision, triton=_server(settings, triton)
+        )
         views = package.views
         scores = ScoreMeaning(
             probability_of_cancer=package.manifest.malignancy_is_probability,
@@ -163,6 +168,10 @@ def open_model(settings: ModelSettings) -> Model:
         scores=scores,
         views=views,
     )
+
+
+def _server(settings: ModelSettings, triton: TritonSection) -> TritonSettings:
+    return TritonSettings(triton.url or "", settings.triton_model or "", triton.limit_s, triton.shared_memory)
 
 
 def policy_of(settings: ModelSettings) -> SelectionPolicy:
@@ -183,7 +192,7 @@ def make_worker(settings: Settings, stores: Stores, on_deadline: Callable[[], No
     return Worker(
         stores.database,
         stores.archive,
-        {item.package: open_model(item) for item in settings.models},
+        {item.package: open_model(item, settings.triton) for item in settings.models},
         settings.destinations,
         settings.worker,
         process_name("worker"),

@@ -17,6 +17,8 @@ from dicomnode.config import Settings, load_settings
 from dicomnode.errors import DicomnodeError
 from dicomnode.inspection import check_archive, rebuild
 from engines.errors import EngineError
+from engines.package import find_package, load_package
+from engines.triton.repository import export_repository
 from storage import outbox, queue
 from storage.database import Database
 from storage.errors import StorageError
@@ -31,6 +33,8 @@ app = typer.Typer(
 )
 db = typer.Typer(help="The database: bring its schema up to date, requeue what was given up.", no_args_is_help=True)
 app.add_typer(db, name="db")
+engine = typer.Typer(help="Model packages and what runs them.", no_args_is_help=True)
+app.add_typer(engine, name="engine")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The TOML configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -127,7 +131,7 @@ def check(
             if archive:
                 _check_archive(stores)
         for item in settings.models:
-            description = open_model(item).engine.description
+            description = open_model(item, settings.triton).engine.description
             typer.echo(
                 f"model {description.package} {description.version}: {description.backend} {description.precision}"
                 + (f" ({description.reason})" if description.reason else "")
@@ -194,6 +198,18 @@ def validate_command(
         known = ", ".join(item.name for item in VALIDATORS)
         raise typer.BadParameter(f"there is no validator {', '.join(unknown)}; there are {known}")
     raise typer.Exit(validate(files, validator or (), Console(), own_words=own_words, json_wanted=as_json))
+
+
+@engine.command("export-triton")
+def export_triton(
+    repository: Annotated[Path, typer.Argument(help="The server's model repository; made where there is none.")],
+    package: Annotated[str, typer.Option(help="A model package, by name or path.")] = "mammo-mass",
+    precision: Annotated[str, typer.Option(help="Of the weights to export.")] = "fp32",
+) -> None:
+    """Write a package into a model repository of Triton Inference Server, for `backend = "triton"`."""
+    with _errors_are_messages():
+        folder = export_repository(load_package(find_package(package)), precision, repository)
+        typer.echo(f'{folder}: set backend = "triton" for the package, and url under [triton]')
 
 
 @db.command()

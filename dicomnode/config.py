@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from dicomnode.errors import ConfigurationError
+from engines.triton.settings import LIMIT_S, SharedMemory
 
 MAX_AE_TITLE = 16  # PS3.5 6.2, VR AE
 MAX_PORT = 65535
@@ -189,11 +190,20 @@ class MetricsSettings(_Section):
     port: Annotated[int, Field(ge=1, le=MAX_PORT)] | None = None
 
 
+class TritonSection(_Section):
+    """`[triton]`: the inference server of the backend triton; unused by the others."""
+
+    url: str | None = None
+    limit_s: Seconds = LIMIT_S
+    shared_memory: SharedMemory = "auto"
+
+
 class ModelSettings(_Section):
     """`[[models]]`: a model package and the images that it gets."""
 
     package: str
-    backend: Literal["auto", "tensorrt", "openvino", "onnxruntime"] = "auto"
+    backend: Literal["auto", "tensorrt", "openvino", "onnxruntime", "triton"] = "auto"
+    triton_model: str | None = None
     threads: Annotated[int, Field(ge=0)] = 0
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     priority: int = 0
@@ -260,6 +270,7 @@ class Settings(BaseSettings):
     sender: SenderSettings = SenderSettings()
     logging: LoggingSettings = LoggingSettings()
     metrics: MetricsSettings = MetricsSettings()
+    triton: TritonSection = TritonSection()
     models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
     destinations: Annotated[tuple[DestinationSettings, ...], Field(min_length=1)]
 
@@ -273,6 +284,14 @@ class Settings(BaseSettings):
             if twice:
                 msg = f"{what} given twice: {', '.join(twice)}"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _triton_has_a_server(self) -> Self:
+        served = [model.package for model in self.models if model.backend == "triton"]
+        if served and not self.triton.url:
+            msg = f"model {served[0]} wants the backend triton, and [triton] names no url"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

@@ -11,11 +11,14 @@ from engines.onnx import open_onnx
 from engines.openvino import open_openvino
 from engines.package import ModelPackage, RegionPackage
 from engines.tensorrt import open_tensorrt
+from engines.triton.connect import open_triton
+from engines.triton.settings import TritonSettings
 from engines.trt.settings import TensorRtSettings
 
 AUTO = "auto"
 PRECISION = "fp32"
 TENSORRT = TensorRtSettings()
+NO_SERVER = TritonSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Options:
     precision: str = PRECISION
     threads: int = 0
     tensorrt: TensorRtSettings = TENSORRT
+    triton: TritonSettings = NO_SERVER
 
 
 Opener = Callable[[ModelPackage, Options], Backend]
@@ -44,11 +48,16 @@ def _open_onnx(package: ModelPackage, options: Options) -> Backend:
     return open_onnx(weights, options.precision, options.threads)
 
 
+def _open_triton(package: ModelPackage, options: Options) -> Backend:
+    return open_triton(package, options.precision, options.triton)
+
+
 OPENERS: Mapping[str, Opener] = {  # in the order in which "auto" tries them
     "tensorrt": _open_tensorrt,
     "openvino": _open_openvino,
     "onnxruntime": _open_onnx,
 }
+REMOTE: Mapping[str, Opener] = {"triton": _open_triton}  # by name only: images leave this machine
 
 
 def open_engine(
@@ -57,19 +66,21 @@ def open_engine(
     threads: int = 0,
     precision: str = PRECISION,
     tensorrt: TensorRtSettings = TENSORRT,
+    triton: TritonSettings = NO_SERVER,
 ) -> Detector:
     """An engine for the package. threads: 0 lets the backend choose. precision: of the weights to run.
 
     Raises BackendUnavailable where the named backend, or under "auto" every backend, cannot run here; PackageError
     where the package has no weights of that precision.
     """
-    options = Options(precision, threads, tensorrt)
+    options = Options(precision, threads, tensorrt, triton)
     if backend == AUTO:
         return _first_that_runs(package, options)
-    if backend not in OPENERS:
-        raise BackendUnavailable(f"no backend {backend!r}: there are {', '.join((AUTO, *OPENERS))}")
+    openers = {**OPENERS, **REMOTE}
+    if backend not in openers:
+        raise BackendUnavailable(f"no backend {backend!r}: there are {', '.join((AUTO, *openers))}")
     try:
-        return _engine(package, OPENERS[backend](package, options), "")
+        return _engine(package, openers[backend](package, options), "")
     except BackendUnavailable as error:
         raise BackendUnavailable(f"the backend {backend} was asked for by name and cannot run: {error}") from error
 

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dicomnode.cli import app
+from tests.support.waiting import free_port
 
 CONFIG = """
 [node]
@@ -99,3 +100,24 @@ def test_requeue_of_nothing_is_a_message(config: Path) -> None:
     result = CliRunner().invoke(app, ["db", "requeue", "--config", str(config), "--job", "7"])
     assert (result.exit_code, "no job 7" in result.output) == (1, True)
     assert CliRunner().invoke(app, ["db", "requeue", "--config", str(config)]).exit_code == 2
+
+
+def test_a_package_is_exported_for_triton(tmp_path: Path) -> None:
+    """Once; what is there already is told in one line."""
+    command = ["engine", "export-triton", str(tmp_path / "models")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "models").glob("mammo-mass-*-fp32/1/model.onnx"))) == 1
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+
+
+def test_a_triton_server_that_is_away_is_told(config: Path) -> None:
+    """`check` says which backend of which server cannot run, instead of starting with another."""
+    text = config.read_text().replace('backend = "onnxruntime"', 'backend = "triton"')
+    config.write_text(f'{text}[triton]\nurl = "127.0.0.1:{free_port()}"\nlimit_s = 5\n')
+    assert CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)]).exit_code == 0
+    result = CliRunner().invoke(app, ["check", "--config", str(config)])
+    assert result.exit_code == 1
+    assert "the backend triton was asked for by name and cannot run" in result.stderr

@@ -111,6 +111,15 @@ def test_every_kind_of_object_can_be_asked_for() -> None:
     assert DestinationSettings.model_fields["kind"].default == "archive"
 
 
+def test_triton_needs_a_server(tmp_path: Path) -> None:
+    """The backend is named for a model, and no url says where."""
+    path = _write(tmp_path, MINIMAL.replace('package = "mammo-mass"', 'package = "mammo-mass"\nbackend = "triton"'))
+    with pytest.raises(ConfigurationError, match=r"mammo-mass wants the backend triton, and \[triton\] names no url"):
+        load_settings(path)
+    path.write_text(path.read_text() + '\n[triton]\nurl = "gpu-server:8001"\n')
+    assert load_settings(path).triton.url == "gpu-server:8001"
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     """A path that is not there is said, not traced."""
     with pytest.raises(ConfigurationError, match="no configuration file"):

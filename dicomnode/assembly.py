@@ -17,6 +17,7 @@ from dicomnode.find import count_by_modality
 from dicomnode.findings import CodedLabel, ScoreMeaning
 from dicomnode.intake import Intake
 from dicomnode.receiver import Receiver
+from dicomnode.retention import Retention
 from dicomnode.secure import client_context, server_context
 from dicomnode.selection import SelectionPolicy
 from dicomnode.sender import Sender
@@ -65,6 +66,11 @@ def open_archive(settings: ArchiveSettings) -> Archive:
         warn_below=_mark(settings.warn_below),
     )
     return Archive(settings.path, settings.min_free_bytes, marks)
+
+
+def make_retention(settings: Settings, stores: Stores) -> Retention:
+    """What removes finished studies."""
+    return Retention(stores.database, stores.archive, settings.retention, _modalities(settings))
 
 
 def _mark(free_space: int | str) -> Mark:

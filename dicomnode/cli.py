@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from dicomnode import logs, serve, status
-from dicomnode.assembly import Stores, open_model, open_stores
+from dicomnode.assembly import Stores, make_retention, open_model, open_stores
 from dicomnode.config import Settings, load_settings
 from dicomnode.errors import DicomnodeError
 from dicomnode.inspection import check_archive, rebuild
@@ -161,6 +161,27 @@ def status_command(config: ConfigOption, *, as_json: JsonOption = False) -> None
         typer.echo(json.dumps(status.as_json(overview), indent=2))
     else:
         status.show(overview, Console())
+
+
+@app.command("retention")
+def retention_command(
+    config: ConfigOption,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove the studies that the rules under [retention] let go, as a running node does by itself."""
+    with _errors_are_messages():
+        settings = _settings(config)
+        with open_stores(settings) as stores:
+            retention = make_retention(settings, stores)
+            removed = 0
+            while not dry_run and retention.do_one_round():
+                removed += 1
+            planned = list(retention.plan()) if dry_run else []
+        for item in planned:
+            days, megabytes = item.study.age_s / 86400, item.study.size_bytes / 1e6
+            typer.echo(f"{item.study.study_instance_uid}: {item.reason}, {days:.1f} days old, {megabytes:.1f} MB")
+        typer.echo(f"{len(planned)} studies would be removed" if dry_run else f"{removed} studies removed")
 
 
 @app.command()

@@ -142,6 +142,15 @@ class ArchiveSettings(_Section):
         return self
 
 
+class RetentionSettings(_Section):
+    """`[retention]`: which finished studies are removed again; none unless an age or an amount of room is given."""
+
+    after_days: Annotated[float, Field(gt=0)] | None = None
+    below_free_bytes: Annotated[int, Field(gt=0)] | None = None
+    states: Annotated[tuple[Literal["done", "failed", "unmatched"], ...], Field(min_length=1)] = ("done", "unmatched")
+    only_delivered: bool = True
+
+
 class CompletenessSettings(_Section):
     """`[completeness]`: when a study is taken as complete."""
 
@@ -264,6 +273,7 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     database: DatabaseSettings
     archive: ArchiveSettings
+    retention: RetentionSettings = RetentionSettings()
     completeness: CompletenessSettings = CompletenessSettings()
     queue: QueueSettings = QueueSettings()
     worker: WorkerSettings = WorkerSettings()

@@ -13,10 +13,11 @@ from pydicom.errors import InvalidDicomError
 from dicomnode.errors import RefusedInstance
 from dicomnode.filing import read_filing_attributes
 from dicomnode.logs import get_logger
-from storage import outbox, studies
+from storage import outbox, restore, studies
 from storage.archive import Archive
 from storage.database import Database
-from storage.lifecycle import DeliveryState
+from storage.lifecycle import DeliveryState, StudyState
+from storage.retention import unfinished_removals
 
 log = get_logger(__name__)
 
@@ -45,13 +46,19 @@ class Rebuilt:
 
 
 def check_archive(database: Database, archive: Archive) -> Iterator[Problem]:
-    """Every file and every row, study by study; each file is read whole and compared with its digest."""
+    """Every file and every row, study by study; each file is read whole and compared with its digest.
+
+    What a study that is being removed has left is no problem; the retention of a running node goes on with it.
+    """
     with database.transaction() as connection:
         known = studies.study_uids(connection)
     for study_instance_uid in sorted({*known, *archive.studies()}):
         with database.transaction() as connection:
+            study = studies.find_study(connection, study_instance_uid)
             rows = {item.object_key: item for item in studies.instances_of(connection, study_instance_uid)}
             results = outbox.deliveries_of_study(connection, study_instance_uid)
+        if study is not None and study.state is StudyState.REMOVING:
+            continue
         found = set(archive.keys(study_instance_uid))
         for key in sorted(found):
             read = _read(archive, key)
@@ -72,10 +79,13 @@ def rebuild(database: Database, archive: Archive) -> Rebuilt:
     """Make the rows of every instance in the archive that has none.
 
     A study for which results were made counts as done; any other is taken as still arriving, so that it is analysed.
+    Studies that retention removed are known again as such; one that is being removed is left alone.
     """
     made = known = 0
     problems: list[Problem] = []
-    for study_instance_uid in sorted(archive.studies()):
+    with database.transaction() as connection:
+        leaving = set(unfinished_removals(connection))
+    for study_instance_uid in sorted({*archive.studies()} - leaving):
         is_done = any(True for _ in archive.keys(study_instance_uid, "results"))
         read = [_read(archive, key) for key in sorted(archive.keys(study_instance_uid))]
         problems += [item for item in read if isinstance(item, Problem)]
@@ -84,14 +94,21 @@ def rebuild(database: Database, archive: Archive) -> Rebuilt:
                 if isinstance(item, Problem):
                     continue
                 if is_done:
-                    studies.restore_done_study(connection, item.study_instance_uid)
+                    restore.restore_done_study(connection, item.study_instance_uid)
                 recorded = studies.record_instance(connection, item, reopens=False)
                 made += recorded is studies.Recorded.NEW
                 known += recorded is studies.Recorded.SAME
                 if recorded is studies.Recorded.CONFLICT:
                     problems.append(Problem(item.object_key, "another file has this SOP Instance UID"))
         log.info("study indexed", study_instance_uid=study_instance_uid, files=len(read), done=is_done)
+    _restore_removed(database, archive)
     return Rebuilt(made, known, tuple(problems))
+
+
+def _restore_removed(database: Database, archive: Archive) -> None:
+    with database.transaction() as connection:
+        for study_instance_uid, instances in archive.removed():
+            restore.restore_removed_study(connection, study_instance_uid, instances)
 
 
 def _read(archive: Archive, key: str) -> studies.Instance | Problem:

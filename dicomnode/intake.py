@@ -18,10 +18,10 @@ from dicomnode.filing import (
 )
 from storage.archive import Archive
 from storage.database import Database
-from storage.errors import InvalidUid, OutOfSpace
+from storage.errors import InvalidUid, OutOfSpace, StudyBeingRemoved
 from storage.incoming import IncomingFile
 from storage.recorder import InstanceRecorder
-from storage.studies import Instance, Recorded
+from storage.studies import Instance, Recorded, forget_instance
 
 # DIMSE statuses of C-STORE, PS3.4 table B.2-1 and PS3.7 C.
 SUCCESS = 0x0000
@@ -69,6 +69,7 @@ class Intake:
         *,
         durable: bool = True,
     ) -> None:
+        self._database = database
         self._recorder = InstanceRecorder(database)
         self._archive = archive
         self._maximum_bytes = maximum_instance_bytes
@@ -110,7 +111,23 @@ class Intake:
         if recorded is Recorded.CONFLICT:
             self._archive.remove(stored.object_key)
             raise RefusedInstance(OTHER_BYTES_UNDER_KNOWN_UID, "SOP Instance UID is here already with other content")
+        self._require_file(instance)
         return Taken(instance, recorded)
+
+    def _require_file(self, instance: Instance) -> None:
+        """Raise RefusedInstance where retention took the file between its arrival and its row.
+
+        A remover that may still be at it cannot be: the row would not have been recorded. First the row goes, then the
+        file is looked for again: who sends the same instance meanwhile finds a row that stands, or none.
+        """
+        if self._archive.holds(instance.object_key):
+            return
+        again = RefusedInstance(OUT_OF_RESOURCES, "the study has just been removed, send it again")
+        with self._database.transaction() as connection:
+            forget_instance(connection, instance.sop_instance_uid)
+            if self._archive.holds(instance.object_key):
+                raise again
+        raise again
 
 
 class Arrival:
@@ -158,7 +175,7 @@ class Arrival:
             if self._file is None:
                 raise RuntimeError("an arrival can be finished once")
             return self._keep(self._incoming, self._file)
-        except OutOfSpace as error:
+        except (OutOfSpace, StudyBeingRemoved) as error:
             raise RefusedInstance(OUT_OF_RESOURCES, str(error)) from None
         finally:
             self.abandon()

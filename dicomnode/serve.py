@@ -28,6 +28,7 @@ log = get_logger(__name__)
 
 PAUSE_S = 0.25
 ROOM_PAUSE_S = 1.0
+RETENTION_PAUSE_S = 10.0
 GRACE_S = 20.0
 RESTART_PAUSE_S = 2.0
 EXIT_JOB_DEADLINE = 75
@@ -121,13 +122,19 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
     else:
         receiver = assembly.make_receiver(settings, stores, arriving)
     receiver.open()
-    watching = threading.Thread(target=run_rounds, args=(watch.do_one_round, stop, ROOM_PAUSE_S, "room"), name="room")
-    watching.start()
+    retention = assembly.make_retention(settings, stores)
+    beside = [
+        threading.Thread(target=run_rounds, args=(watch.do_one_round, stop, ROOM_PAUSE_S, "room")),
+        threading.Thread(target=run_rounds, args=(retention.do_one_round, stop, RETENTION_PAUSE_S, "retention")),
+    ]
+    for thread in beside:
+        thread.start()
     try:
         run_rounds(dispatcher.do_one_round, stop, PAUSE_S, "dispatcher")
     finally:
         stop.set()
-        watching.join()
+        for thread in beside:
+            thread.join()
         receiver.close()
         log.info("stopped listening")
 

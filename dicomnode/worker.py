@@ -80,6 +80,10 @@ class Worker:
         if model is None:
             self._give_up(lease, f"model package {lease.package} is not configured here")
             return
+        gone = self._removed(lease)
+        if gone:
+            self._give_up(lease, gone)
+            return
         watch = Stopwatch()
         try:
             files = self._files(lease)
@@ -98,6 +102,18 @@ class Worker:
         except LeaseLost:
             return  # another worker has found the same
         log.info("job superseded", reason="newer images have come, and are analysed together with these")
+
+    def _removed(self, lease: queue.Lease) -> str:
+        """Why the study is not whole any more, where retention removed more of it than has come again since."""
+        with self._database.transaction() as connection:
+            study = find_study(connection, lease.study_instance_uid)
+            instances = instances_of(connection, lease.study_instance_uid)
+        before = (study.removed_instances or 0) if study is not None else 0
+        looked_at = {modality for model in self._models.values() for modality in model.policy.modalities}
+        here = sum(instance.modality in looked_at for instance in instances)
+        if here >= before:
+            return ""
+        return f"{before} images of it were removed from this node, {here} came since, and all of it must be sent again"
 
     def _after_error(self, lease: queue.Lease, error: Exception) -> None:
         known = isinstance(error, (EngineError, StorageError))

@@ -9,6 +9,7 @@ Rules:
 - Patients' data is for this user only: folders 0700, files 0600.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -28,6 +29,7 @@ DURABLE_FOLDERS_LIMIT = 10_000  # folders that we remember; forgetting them cost
 
 # PS3.5 9.1, but lenient about empty components, which real senders write. The first digit keeps "." and ".." out.
 UID_PATTERN = re.compile(r"[0-9][0-9.]{0,63}")
+TOMBSTONE_PATTERN = re.compile(r"([0-9][0-9.]{0,63})-([0-9]+)")
 KEY_PATTERN = re.compile(r"(studies|results)/[0-9a-f]{2}/[0-9][0-9.]{0,63}/[0-9][0-9.]{0,63}-[0-9a-f]{16}\.dcm")
 
 Area = Literal["studies", "results"]
@@ -56,7 +58,7 @@ class Archive:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in missing:
                 _fsync_folder(folder.parent)
-            for folder in (self._incoming, root / "studies", root / "results"):
+            for folder in (self._incoming, root / "studies", root / "results", root / "removed"):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 folder.chmod(0o700)
             _fsync_folder(root)
@@ -111,13 +113,7 @@ class Archive:
         folder = self._folder(area, study_instance_uid)
         name = f"{sop_instance_uid}-{sha256[:16]}.dcm"
         with translated_os(f"storing {sop_instance_uid}"):
-            if durable:
-                self._make_folders(folder)
-            elif not folder.is_dir():
-                _mkdir(folder)
-            os.rename(incoming.path, f"{folder}/{name}")  # noqa: PTH104  a path object costs more than the call
-            if durable:
-                _fsync_folder(folder)
+            self._place(incoming.path, folder, name, durable=durable)
         incoming.let_go()
         key = f"{area}/{folder.parent.name}/{study_instance_uid}/{name}"
         return StoredFile(object_key=key, size_bytes=incoming.size_bytes, sha256=sha256)
@@ -142,6 +138,23 @@ class Archive:
         finally:
             incoming.discard()
 
+    def _place(self, temporary: str, folder: Path, name: str, *, durable: bool) -> None:
+        while True:
+            if durable:
+                self._make_folders(folder)
+            elif not folder.is_dir():
+                _mkdir(folder)
+            try:
+                os.rename(temporary, f"{folder}/{name}")  # noqa: PTH104  a path object costs more than the call
+                if durable:
+                    _fsync_folder(folder)
+            except FileNotFoundError:
+                if folder.exists():
+                    raise
+                self._durable_folders.discard(folder)  # it went with the study's last file, see `remove_all`
+            else:
+                return
+
     def path(self, object_key: str) -> Path:
         """Where the object lies, whether it exists or not. Raises InvalidObjectKey."""
         if KEY_PATTERN.fullmatch(object_key) is None:
@@ -163,19 +176,48 @@ class Archive:
                 if KEY_PATTERN.fullmatch(key):
                     yield key
 
-    def _folder(self, area: Area, study_instance_uid: str) -> Path:
+    def _folder(self, area: Area | Literal["removed"], study_instance_uid: str) -> Path:
         shard = hashlib.sha256(study_instance_uid.encode()).hexdigest()[:2]  # keeps folders short
         return self._root / area / shard / study_instance_uid
 
+    def holds(self, object_key: str) -> bool:
+        """Whether the object is there. Raises InvalidObjectKey."""
+        return os.path.exists(self.path(object_key))  # noqa: PTH110  asked for every instance, and twice as quick
+
     def remove(self, object_key: str) -> None:
         """Remove an object durably; one that is not there is no error. Raises InvalidObjectKey, ArchiveUnavailable."""
-        path = self.path(object_key)
-        with translated_os(f"removing {object_key}"):
-            try:
-                path.unlink()
-            except FileNotFoundError:
-                return
-            _fsync_folder(path.parent)
+        self.remove_all([object_key])
+
+    def remove_all(self, object_keys: Iterable[str]) -> None:
+        """Remove objects durably, and the folders that are empty then. Raises InvalidObjectKey, ArchiveUnavailable."""
+        by_folder: dict[Path, list[Path]] = {}
+        for path in map(self.path, object_keys):
+            by_folder.setdefault(path.parent, []).append(path)
+        with translated_os("removing from the archive"):
+            for folder, paths in by_folder.items():
+                for path in paths:
+                    path.unlink(missing_ok=True)
+                _remove_folder(folder)
+
+    def note_removed(self, study_instance_uid: str, instances: int) -> None:
+        """Note durably that a study was removed, for an index that is made again. instances: how many it had.
+
+        An empty file whose name says it all. Raises InvalidUid, ArchiveFull, ArchiveUnavailable.
+        """
+        _check_uids(study_instance_uid)
+        note = self._folder("removed", study_instance_uid).with_name(f"{study_instance_uid}-{instances}")
+        with translated_os(f"noting that {study_instance_uid} is removed"):
+            self._make_folders(note.parent)
+            note.touch(mode=0o600)
+            _fsync_folder(note.parent)
+
+    def removed(self) -> Iterator[tuple[str, int]]:
+        """Study Instance UID and number of instances of removed studies, as noted. Raises ArchiveUnavailable."""
+        with translated_os("looking through the archive"):
+            for note in (self._root / "removed").glob("*/*"):
+                found = TOMBSTONE_PATTERN.fullmatch(note.name)
+                if found is not None:
+                    yield found[1], int(found[2])
 
     def sweep_incoming(self) -> int:
         """Remove what killed writers left behind; the number of files. Raises ArchiveUnavailable."""
@@ -210,6 +252,20 @@ def _check_uids(*uids: str) -> None:
     for uid in uids:
         if UID_PATTERN.fullmatch(uid) is None:
             raise InvalidUid(f"{uid!r:.80} is not a UID: 1 to 64 digits and dots, a digit first")
+
+
+def _remove_folder(folder: Path) -> None:
+    """Make removals from a folder durable, or where nothing is left in it, remove it too."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        _fsync_folder(folder)
+    else:
+        _fsync_folder(folder.parent)
 
 
 def _fsync_folder(folder: Path) -> None:

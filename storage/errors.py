@@ -5,6 +5,7 @@ StorageError
 │   ├── ArchiveFull          … for files
 │   └── DatabaseFull         … for rows
 ├── ArchiveUnavailable       ours: the file system refused or failed
+├── StudyBeingRemoved        nobody's: retention is at this study; the sender may try again in a moment
 ├── InvalidUid               the sender's: this text never becomes a path
 ├── InvalidObjectKey         ours: this text does not name an object of the archive
 ├── UnsupportedDatabase      our administrator's: the URL names no database that we can use
@@ -45,6 +46,12 @@ class DatabaseFull(OutOfSpace):
 
 class ArchiveUnavailable(StorageError):
     """The archive's file system refused or failed; the message names the operation."""
+
+    retryable = True
+
+
+class StudyBeingRemoved(StorageError):
+    """The study's files are being removed at this moment; nothing of it is taken until they are."""
 
     retryable = True
 

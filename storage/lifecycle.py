@@ -4,7 +4,9 @@ Rules:
 - A state that is no key's value cannot be entered; a state with an empty set is final.
 - Every change of a row's state names the states that it may come from, taken from these tables (`sources_of`),
   in the WHERE of its UPDATE: a row in another state is not touched.
-- A study enters RECEIVING only by a new instance, which also raises its revision.
+- A study enters RECEIVING only by a new instance, which also raises its revision. While its files are being removed
+  none is taken: whoever sends it is asked to come again. A removed study stays as a row, so that what comes late is
+  known to be late.
 - LEASED rows carry an attempt number that grows with every claim. It is the fencing token: who holds an older one
   cannot change the row any more.
 """
@@ -22,6 +24,8 @@ class StudyState(StrEnum):
     UNMATCHED = "unmatched"
     DONE = "done"
     FAILED = "failed"
+    REMOVING = "removing"
+    REMOVED = "removed"
 
 
 class JobState(StrEnum):
@@ -48,9 +52,11 @@ class DeliveryState(StrEnum):
 STUDY: Mapping[StudyState, frozenset[StudyState]] = {
     StudyState.RECEIVING: frozenset({StudyState.QUEUED, StudyState.UNMATCHED}),
     StudyState.QUEUED: frozenset({StudyState.DONE, StudyState.FAILED, StudyState.RECEIVING}),
-    StudyState.UNMATCHED: frozenset({StudyState.RECEIVING}),
-    StudyState.DONE: frozenset({StudyState.RECEIVING}),
-    StudyState.FAILED: frozenset({StudyState.RECEIVING, StudyState.QUEUED}),
+    StudyState.UNMATCHED: frozenset({StudyState.RECEIVING, StudyState.REMOVING}),
+    StudyState.DONE: frozenset({StudyState.RECEIVING, StudyState.REMOVING}),
+    StudyState.FAILED: frozenset({StudyState.RECEIVING, StudyState.QUEUED, StudyState.REMOVING}),
+    StudyState.REMOVING: frozenset({StudyState.REMOVED}),
+    StudyState.REMOVED: frozenset({StudyState.RECEIVING}),
 }
 
 JOB: Mapping[JobState, frozenset[JobState]] = {

@@ -51,8 +51,12 @@ studies = Table(
     Column("first_received_at", Double, nullable=False),  # of this revision
     Column("last_received_at", Double, nullable=False),
     Column("restarted_at", Double),  # after a crash, both timers of completeness start again here
+    Column("removed_instances", Integer),  # the most that were ever removed at once; of modalities that are analysed
 )
 _partial_index("ix_studies_receiving", "receiving", studies.c.first_received_at)
+_partial_index("ix_studies_removing", "removing", studies.c.study_instance_uid)
+FINISHED = "state IN ('done', 'failed', 'unmatched')"
+Index("ix_studies_finished", studies.c.last_received_at, sqlite_where=text(FINISHED), postgresql_where=text(FINISHED))
 
 instances = Table(
     "instances",

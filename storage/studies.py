@@ -2,6 +2,7 @@
 
 Rules:
 - An instance counts once, by its SOP Instance UID. Other bytes under the same UID never replace what is there.
+- An instance of a study that is being removed is not recorded; one of a removed study makes it arrive again.
 - The study's revision names one complete state of it. An instance that comes after RECEIVING raises it.
 - Quiet time and deadline run by the database's clock, and start again after a crash: a sender whose association we
   cut off has had no chance to go on.
@@ -14,19 +15,34 @@ from enum import Enum
 from functools import partial
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, literal_column, null, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.clock import database_now
-from storage.errors import IllegalTransition, NotFound
+from storage.errors import IllegalTransition, NotFound, StudyBeingRemoved
 from storage.lifecycle import STUDY, JobState, StudyState, sources_of
 from storage.prepared import Prepared
 from storage.schema import instances, jobs, studies
-from storage.upsert import Insert, insert, insert_for
+from storage.upsert import insert_for
 
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
 RECEIVING: ColumnElement[str] = literal_column("'receiving'")
 IS_RECEIVING = studies.c.state == RECEIVING
+REMOVING: ColumnElement[str] = literal_column("'removing'")
+REMOVED: ColumnElement[str] = literal_column("'removed'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +88,10 @@ class DueStudy:
 
 @dataclass(frozen=True, slots=True)
 class StudyRecord:
-    """A study as it stands. Times: seconds since the Unix epoch by the database's clock."""
+    """A study as it stands. Times: seconds since the Unix epoch by the database's clock.
+
+    removed_instances: of modalities that are analysed, the most that retention removed at once; None if never any.
+    """
 
     study_instance_uid: str
     state: StudyState
@@ -80,13 +99,14 @@ class StudyRecord:
     reason: str
     first_received_at: float
     last_received_at: float
+    removed_instances: int | None
 
 
 def record_instance(connection: Connection, instance: Instance, *, reopens: bool = True) -> Recorded:
     """Record an instance and touch its study. Two connections at once with one UID: exactly one is told NEW.
 
     reopens: whether a study that is past RECEIVING begins its next revision for it. Objects that no model looks at
-    must not, or a result that a PACS routes back would be analysed for ever.
+    must not, or a result that a PACS routes back would be analysed for ever. Raises StudyBeingRemoved.
     """
     (recorded,) = record_instances(connection, [(instance, reopens)])
     return recorded
@@ -100,8 +120,7 @@ def record_instances(connection: Connection, arrived: Sequence[tuple[Instance, b
         if recorded is Recorded.NEW:
             touched[instance.study_instance_uid] = touched.get(instance.study_instance_uid, False) or reopens
     for study_instance_uid, reopens in touched.items():
-        touch = TOUCH_AND_REOPEN if reopens else TOUCH
-        touch.execute(connection, study_instance_uid=study_instance_uid)
+        _touch(connection, study_instance_uid, reopens=reopens)
     return found
 
 
@@ -109,8 +128,30 @@ def _insert(connection: Connection, instance: Instance) -> Recorded:
     values = {name: getattr(instance, name) for name in INSTANCE_NAMES}
     if INSERT_INSTANCE.execute(connection, **values).first() is not None:
         return Recorded.NEW
-    known = DIGEST_OF.execute(connection, sop_instance_uid=instance.sop_instance_uid).scalar_one()
-    return Recorded.SAME if known == instance.sha256 else Recorded.CONFLICT
+    row = DIGEST_OF.execute(connection, sop_instance_uid=instance.sop_instance_uid).one()
+    if row.state == StudyState.REMOVING:
+        raise _being_removed(instance.study_instance_uid)
+    return Recorded.SAME if row.sha256 == instance.sha256 else Recorded.CONFLICT
+
+
+def _touch(connection: Connection, study_instance_uid: str, *, reopens: bool) -> None:
+    """Make the study, or note the arrival. Raises StudyBeingRemoved."""
+    statement = TOUCH_AND_REOPEN if reopens else TOUCH
+    if statement.execute(connection, study_instance_uid=study_instance_uid).first() is not None:
+        return
+    # Untouched but locked, on PostgreSQL too, so that what is read here holds until the end.
+    found = find_study(connection, study_instance_uid)
+    if found is not None and found.state is StudyState.REMOVING:
+        raise _being_removed(study_instance_uid)
+
+
+def _being_removed(study_instance_uid: str) -> StudyBeingRemoved:
+    return StudyBeingRemoved(f"study {study_instance_uid} is being removed, try again")
+
+
+def forget_instance(connection: Connection, sop_instance_uid: str) -> None:
+    """Remove the row of an instance whose file is gone; one that is not there is no error."""
+    connection.execute(delete(instances).where(instances.c.sop_instance_uid == sop_instance_uid))
 
 
 def _insert_instance(dialect: str) -> ReturningInsert[tuple[str]]:
@@ -122,8 +163,12 @@ def _insert_instance(dialect: str) -> ReturningInsert[tuple[str]]:
     )
 
 
-def _touch_study(dialect: str, *, reopens: bool) -> Insert:
-    """Make the study, or note the arrival; a study past RECEIVING begins its next revision if told so."""
+def _touch_study(dialect: str, *, reopens: bool) -> ReturningInsert[tuple[int]]:
+    """Make the study, or note the arrival; a study past RECEIVING begins its next revision if told so.
+
+    A removed study does in any case: its row is no more than a note that there was one. One that is being removed is
+    left as it is, and so no revision is returned.
+    """
     now = database_now()
     statement = insert_for(dialect, studies).values(
         study_instance_uid=bindparam("study_instance_uid"),
@@ -143,30 +188,20 @@ def _touch_study(dialect: str, *, reopens: bool) -> Insert:
             "last_received_at": now,
             "restarted_at": case((IS_RECEIVING, studies.c.restarted_at), else_=null()),
         },
-        where=None if reopens else IS_RECEIVING,
-    )
+        where=studies.c.state != REMOVING if reopens else studies.c.state.in_([RECEIVING, REMOVED]),
+    ).returning(studies.c.revision)
 
 
 INSERT_INSTANCE = Prepared(_insert_instance)
 TOUCH = Prepared(partial(_touch_study, reopens=False))
 TOUCH_AND_REOPEN = Prepared(partial(_touch_study, reopens=True))
 DIGEST_OF = Prepared(
-    lambda _: select(instances.c.sha256).where(instances.c.sop_instance_uid == bindparam("sop_instance_uid"))
-)
-
-
-def restore_done_study(connection: Connection, study_instance_uid: str) -> None:
-    """Make a study whose results are there already, for an index that is made again; one that is known stays."""
-    now = database_now()
-    statement = insert(connection, studies).values(
-        study_instance_uid=study_instance_uid,
-        state=StudyState.DONE,
-        revision=1,
-        reason="",
-        first_received_at=now,
-        last_received_at=now,
+    lambda _: (
+        select(instances.c.sha256, studies.c.state)
+        .join(studies, studies.c.study_instance_uid == instances.c.study_instance_uid)
+        .where(instances.c.sop_instance_uid == bindparam("sop_instance_uid"))
     )
-    connection.execute(statement.on_conflict_do_nothing(index_elements=[studies.c.study_instance_uid]))
+)
 
 
 def study_uids(connection: Connection) -> list[str]:

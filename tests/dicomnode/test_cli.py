@@ -68,6 +68,8 @@ def test_upgrade_then_check_then_status(config: Path) -> None:
         (["check"], "configuration is valid"),
         (["status"], "free in the archive"),
         (["status", "--json"], '"accepts": true'),
+        (["retention", "--dry-run"], "0 studies would be removed"),
+        (["retention"], "0 studies removed"),
     ):
         result = CliRunner().invoke(app, [*command, "--config", str(config)])
         assert result.exit_code == 0, result.output

@@ -173,9 +173,12 @@ def test_a_new_archive_and_a_removal_are_durable(tmp_path: Path, calls: list[tup
     archive = Archive(tmp_path / "new" / "archive", min_free_bytes=0)
     assert calls == [("fsync", "new"), ("fsync", tmp_path.name), ("fsync", "archive")]
     stored = store_instance(archive, STUDY, UID, [b"x"])
+    other = store_instance(archive, STUDY, UID, [b"y"])
     calls.clear()
     archive.remove(stored.object_key)
     assert calls == [("fsync", STUDY)]
+    archive.remove(other.object_key)
+    assert calls == [("fsync", STUDY), ("fsync", Path(stored.object_key).parts[1])], "the empty folder went too"
 
 
 STALLED_WRITER = """

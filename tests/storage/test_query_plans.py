@@ -12,9 +12,11 @@ from sqlalchemy import text
 
 from storage import outbox, queue
 from storage.database import Connection, Database
+from storage.lifecycle import StudyState
 from storage.outbox import next_due_statement
 from storage.queue import claim_statement, wake_statement
-from tests.support.backlog import fill_deliveries, fill_jobs
+from storage.retention import Rules, removable_statement
+from tests.support.backlog import fill_deliveries, fill_jobs, fill_studies
 
 ROWS = 100_000
 # How many are done; the others wait, or are delayed. The plan must not depend on it.
@@ -69,6 +71,24 @@ def test_claims_read_only_their_partial_indexes(filled: Connection) -> None:
 def test_waking_reads_only_its_partial_index(filled: Connection) -> None:
     """Those whose pause is over are the first entries of their index, however many are delayed."""
     assert_indexed(plan(filled, wake_statement()), "ix_jobs_delayed")
+
+
+@pytest.mark.parametrize("finished", [20, ROWS - 20])
+def test_the_oldest_finished_study_is_its_indexes_first(db: Database, finished: int) -> None:
+    """Retention walks the finished studies in their order, and looks their jobs and deliveries up by index."""
+    with db.transaction() as connection:
+        fill_studies(connection, ROWS, done=finished)
+        fill_jobs(connection, 1000, done=990)
+        fill_deliveries(connection, 1000, done=990)
+        connection.execute(text("UPDATE jobs SET study_instance_uid = '1.3.' || revision"))
+    with db.transaction() as connection:
+        connection.execute(text("ANALYZE"))
+        statement = removable_statement(Rules((StudyState.DONE,), only_delivered=True), 3600.0, 1)
+        steps = plan(connection, statement)
+    assert any("ix_studies_finished" in step for step in steps), steps
+    for step in steps:
+        assert not any(word in step for word in ('"Sort"', "TEMP B-TREE", "SCAN jobs", "SCAN deliveries")), steps
+        assert not ("Seq Scan" in step and '"studies"' in step), steps
 
 
 def test_what_is_explained_is_what_runs(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,16 @@ DELIVERY_ROWS = (
     "SELECT n, 'pacs', '1.' || n, '1', '1', 'k', CASE WHEN n <= :done THEN 'delivered' ELSE 'waiting' END, "
     "0, 0, n % 7, 0, '' FROM n"
 )
+STUDY_ROWS = (
+    "INSERT INTO studies (study_instance_uid, state, revision, reason, first_received_at, last_received_at) {series}"
+    "SELECT '1.3.' || n, CASE WHEN n <= :done THEN 'done' ELSE 'receiving' END, 1, '', n, n FROM n"
+)
+
+
+def fill_studies(connection: Connection, rows: int, *, done: int) -> None:
+    """Studies without anything else, the first and oldest `done` of them finished."""
+    statement = STUDY_ROWS.format(series=SERIES[connection.dialect.name])
+    connection.execute(text(statement), {"rows": rows, "done": done})
 
 
 def fill_jobs(connection: Connection, rows: int, *, done: int = 0, state: str = "waiting") -> None:

@@ -64,7 +64,7 @@ def run_key(study_instance_uid: str, files: Sequence[StudyFile], model: Model | 
     parts = {
         "study": study_instance_uid,
         "inputs": sorted((file.sop_instance_uid, file.sha256) for file in files),
-        "engine": asdict(model.engine.description) | {"reason": ""} if model else None,
+        "engine": asdict(model.engine.description) if model else None,
         "package": model.digest if model else None,
         "policy": asdict(model.policy) if model else None,
         "failure": failure,

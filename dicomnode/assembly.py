@@ -10,12 +10,13 @@ from functools import partial
 
 from dicomnode.analysis import Model
 from dicomnode.commitment import Commitments
-from dicomnode.config import ArchiveSettings, ModelSettings, Settings, TritonSection
+from dicomnode.config import ArchiveSettings, ModelSettings, Settings, TensorRtSection, TritonSection
 from dicomnode.dispatch import Dispatcher
 from dicomnode.evidence import Associations, Evidence, OpenAssociations, PacsHasMore
 from dicomnode.find import count_by_modality
 from dicomnode.findings import CodedLabel, ScoreMeaning
 from dicomnode.intake import Intake
+from dicomnode.logs import get_logger
 from dicomnode.receiver import Receiver
 from dicomnode.retention import Retention
 from dicomnode.secure import client_context, server_context
@@ -28,12 +29,16 @@ from engines.base import Engine
 from engines.factory import open_engine, open_region_engine
 from engines.package import MANIFEST_NAME, RegionPackage, find_package, load_any_package
 from engines.triton.settings import TritonSettings
+from engines.trt.settings import TensorRtSettings
 from engines.volume import VolumeEngine
 from storage.archive import Archive
 from storage.database import Database
 from storage.room import Mark, Marks
 
+log = get_logger(__name__)
+
 NO_SERVER = TritonSection()
+TENSORRT = TensorRtSection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,9 @@ def make_sender(settings: Settings, stores: Stores) -> Sender:
     )
 
 
-def open_model(settings: ModelSettings, triton: TritonSection = NO_SERVER) -> Model:
+def open_model(
+    settings: ModelSettings, tensorrt: TensorRtSection = TENSORRT, triton: TritonSection = NO_SERVER
+) -> Model:
     """A model package on its backend. Raises EngineError: a package or backend that cannot run is no surprise later."""
     package = load_any_package(find_package(settings.package))
     scores = ScoreMeaning()
@@ -156,14 +163,24 @@ def open_model(settings: ModelSettings, triton: TritonSection = NO_SERVER) -> Mo
     if isinstance(package, RegionPackage):
         engine = open_region_engine(package, settings.backend)
     else:
-        engine = open_engine(
-            package, settings.backend, settings.threads, settings.precision, triton=_server(settings, triton)
-        )
+        gpu = TensorRtSettings(tensorrt.cache, tensorrt.build_limit_s, tensorrt.memory)
+        server = _server(settings, triton)
+        engine = open_engine(package, settings.backend, settings.threads, settings.precision, gpu, server)
         views = package.views
         scores = ScoreMeaning(
             probability_of_cancer=package.manifest.malignancy_is_probability,
             prompt_at=package.manifest.prompt_threshold or 0.0,
         )
+    answers = engine.description
+    log.info(
+        "model opened",
+        package=answers.package,
+        version=answers.version,
+        backend=answers.backend,
+        precision=answers.precision,
+        weights_sha256=answers.weights_sha256,
+        reason=answers.reason,
+    )
     return Model(
         engine=engine,
         digest=hashlib.sha256((package.folder / MANIFEST_NAME).read_bytes()).hexdigest(),
@@ -198,7 +215,7 @@ def make_worker(settings: Settings, stores: Stores, on_deadline: Callable[[], No
     return Worker(
         stores.database,
         stores.archive,
-        {item.package: open_model(item, settings.triton) for item in settings.models},
+        {item.package: open_model(item, settings.tensorrt, settings.triton) for item in settings.models},
         settings.destinations,
         settings.worker,
         process_name("worker"),

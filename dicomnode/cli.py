@@ -2,8 +2,6 @@
 
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -11,17 +9,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dicomnode import logs, serve, status
+from dicomnode import engine_command, logs, serve, status
 from dicomnode.assembly import Stores, make_retention, open_model, open_stores
+from dicomnode.complaints import errors_are_messages
 from dicomnode.config import Settings, load_settings
-from dicomnode.errors import DicomnodeError
 from dicomnode.inspection import check_archive, rebuild
-from engines.errors import EngineError
 from engines.package import find_package, load_package
 from engines.triton.repository import export_repository
 from storage import outbox, queue
 from storage.database import Database
-from storage.errors import StorageError
 
 NOT_FOR_CLINICAL_USE = "Research software, not for clinical use."
 
@@ -33,20 +29,10 @@ app = typer.Typer(
 )
 db = typer.Typer(help="The database: bring its schema up to date, requeue what was given up.", no_args_is_help=True)
 app.add_typer(db, name="db")
-engine = typer.Typer(help="Model packages and what runs them.", no_args_is_help=True)
-app.add_typer(engine, name="engine")
+app.add_typer(engine_command.app, name="engine")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The TOML configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-
-
-@contextmanager
-def _errors_are_messages() -> Iterator[None]:
-    try:
-        yield
-    except (DicomnodeError, EngineError, StorageError, OSError) as error:
-        typer.echo(f"dicomnode: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 def _settings(config: Path) -> Settings:
@@ -74,7 +60,7 @@ def _main(
 @app.command("serve")
 def serve_command(config: ConfigOption) -> None:
     """Run the whole node on this machine: receive, dispatch, work, send."""
-    with _errors_are_messages():
+    with errors_are_messages():
         settings = _settings(config)
         _upgrade(settings)
         code = serve.serve(settings, config)
@@ -88,7 +74,7 @@ def receive(
     connections: Annotated[int | None, typer.Option("--connections", hidden=True)] = None,
 ) -> None:
     """Run only the receiver and the dispatcher; workers and senders run elsewhere on the same database."""
-    with _errors_are_messages():
+    with errors_are_messages():
         if connections is None:
             serve.receive(_settings(config), config)
         else:
@@ -102,14 +88,14 @@ def work(
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Run only a worker."""
-    with _errors_are_messages():
+    with errors_are_messages():
         serve.work(_settings(config), with_parent=with_parent)
 
 
 @app.command()
 def send(config: ConfigOption) -> None:
     """Run only the sender."""
-    with _errors_are_messages():
+    with errors_are_messages():
         serve.send(_settings(config))
 
 
@@ -122,7 +108,7 @@ def check(
     ] = False,
 ) -> None:
     """Check the configuration: settings, database schema, archive, model packages and their backends."""
-    with _errors_are_messages():
+    with errors_are_messages():
         settings = _settings(config)
         with open_stores(settings) as stores:
             typer.echo("database and archive: ready")
@@ -131,7 +117,7 @@ def check(
             if archive:
                 _check_archive(stores)
         for item in settings.models:
-            description = open_model(item, settings.triton).engine.description
+            description = open_model(item, settings.tensorrt, settings.triton).engine.description
             typer.echo(
                 f"model {description.package} {description.version}: {description.backend} {description.precision}"
                 + (f" ({description.reason})" if description.reason else "")
@@ -153,7 +139,7 @@ def _check_archive(stores: Stores) -> None:
 @app.command("status")
 def status_command(config: ConfigOption, *, as_json: JsonOption = False) -> None:
     """Say what the node has, what waits, and what went wrong."""
-    with _errors_are_messages():
+    with errors_are_messages():
         settings = _settings(config)
         with open_stores(settings) as stores:
             overview = status.overview(stores.database, stores.archive)
@@ -170,7 +156,7 @@ def retention_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
     """Remove the studies that the rules under [retention] let go, as a running node does by itself."""
-    with _errors_are_messages():
+    with errors_are_messages():
         settings = _settings(config)
         with open_stores(settings) as stores:
             retention = make_retention(settings, stores)
@@ -194,7 +180,7 @@ def demo(
     """Run the whole way once on real mammograms: send, store, analyse, return, draw."""
     from dicomnode.demo import run_demo  # noqa: PLC0415  the demo's parts load only for the demo
 
-    with _errors_are_messages():
+    with errors_are_messages():
         code = run_demo(study, out)
     raise typer.Exit(code)
 
@@ -221,14 +207,14 @@ def validate_command(
     raise typer.Exit(validate(files, validator or (), Console(), own_words=own_words, json_wanted=as_json))
 
 
-@engine.command("export-triton")
+@engine_command.app.command("export-triton")
 def export_triton(
     repository: Annotated[Path, typer.Argument(help="The server's model repository; made where there is none.")],
     package: Annotated[str, typer.Option(help="A model package, by name or path.")] = "mammo-mass",
     precision: Annotated[str, typer.Option(help="Of the weights to export.")] = "fp32",
 ) -> None:
     """Write a package into a model repository of Triton Inference Server, for `backend = "triton"`."""
-    with _errors_are_messages():
+    with errors_are_messages():
         folder = export_repository(load_package(find_package(package)), precision, repository)
         typer.echo(f'{folder}: set backend = "triton" for the package, and url under [triton]')
 
@@ -236,7 +222,7 @@ def export_triton(
 @db.command()
 def upgrade(config: ConfigOption) -> None:
     """Bring the database to the schema of this version."""
-    with _errors_are_messages():
+    with errors_are_messages():
         _upgrade(_settings(config))
         typer.echo("the database is up to date")
 
@@ -244,7 +230,7 @@ def upgrade(config: ConfigOption) -> None:
 @db.command("rebuild")
 def rebuild_command(config: ConfigOption) -> None:
     """Make the rows of all received instances again from the archive's files alone; nothing that is there changes."""
-    with _errors_are_messages():
+    with errors_are_messages():
         settings = _settings(config)
         _upgrade(settings)
         with open_stores(settings) as stores:
@@ -265,7 +251,7 @@ def requeue(
     """Try a job or a delivery again that was given up; `dicomnode status` shows their numbers."""
     if (job is None) == (delivery is None):
         raise typer.BadParameter("give either --job or --delivery")
-    with _errors_are_messages(), open_stores(_settings(config)) as stores, stores.database.transaction() as connection:
+    with errors_are_messages(), open_stores(_settings(config)) as stores, stores.database.transaction() as connection:
         if job is not None:
             queue.requeue(connection, job)
         if delivery is not None:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dicomnode.errors import ConfigurationError
 from engines.triton.settings import LIMIT_S, SharedMemory
+from engines.trt.settings import BUILD_LIMIT_S, CACHE, MemoryName
 
 MAX_AE_TITLE = 16  # PS3.5 6.2, VR AE
 MAX_PORT = 65535
@@ -207,6 +208,14 @@ class TritonSection(_Section):
     shared_memory: SharedMemory = "auto"
 
 
+class TensorRtSection(_Section):
+    """`[tensorrt]`: where engines are kept and how long one may be built; used by the backend tensorrt only."""
+
+    cache: Path = CACHE
+    build_limit_s: Seconds = BUILD_LIMIT_S
+    memory: MemoryName = "auto"
+
+
 class ModelSettings(_Section):
     """`[[models]]`: a model package and the images that it gets."""
 
@@ -214,7 +223,7 @@ class ModelSettings(_Section):
     backend: Literal["auto", "tensorrt", "openvino", "onnxruntime", "triton"] = "auto"
     triton_model: str | None = None
     threads: Annotated[int, Field(ge=0)] = 0
-    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
     priority: int = 0
     modalities: Annotated[tuple[str, ...], Field(min_length=1)] = ("MG",)
     accept_digitised_film: bool = False
@@ -281,6 +290,7 @@ class Settings(BaseSettings):
     logging: LoggingSettings = LoggingSettings()
     metrics: MetricsSettings = MetricsSettings()
     triton: TritonSection = TritonSection()
+    tensorrt: TensorRtSection = TensorRtSection()
     models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
     destinations: Annotated[tuple[DestinationSettings, ...], Field(min_length=1)]
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from dicomnode import assembly, metrics
@@ -23,6 +24,8 @@ from dicomnode.receiver import Receiver
 from dicomnode.receivers import ReceiverProcesses
 from dicomnode.room_watch import RoomWatch
 from dicomnode.rounds import run_rounds
+from dicomnode.worker import Worker
+from engines.errors import DeviceLost
 
 log = get_logger(__name__)
 
@@ -32,6 +35,7 @@ RETENTION_PAUSE_S = 10.0
 GRACE_S = 20.0
 RESTART_PAUSE_S = 2.0
 EXIT_JOB_DEADLINE = 75
+EXIT_DEVICE_LOST = 76
 EXIT_CANNOT_START = 1
 NOT_DURABLE = (
     'receiver.durability is "none": an instance survives the end of a process, but a power failure or a crash of the '
@@ -77,7 +81,16 @@ def work(settings: Settings, *, with_parent: bool) -> None:
             threading.Thread(target=_stop_with_parent, args=(stop,), name="parent", daemon=True).start()
         worker = assembly.make_worker(settings, stores, on_deadline=lambda: os._exit(EXIT_JOB_DEADLINE))
         log.info("worker ready", packages=[model.package for model in settings.models])
-        run_rounds(worker.do_one_round, stop, PAUSE_S, "worker")
+        run_rounds(partial(_round_or_end, worker), stop, PAUSE_S, "worker")
+
+
+def _round_or_end(worker: Worker) -> bool:
+    """One round; a process whose GPU is lost ends, not in order, since a broken context may hang that, too."""
+    try:
+        return worker.do_one_round()
+    except DeviceLost as error:
+        log.error("device lost", reason=str(error))  # noqa: TRY400  the job's own line has the trace
+        os._exit(EXIT_DEVICE_LOST)
 
 
 def serve(settings: Settings, config: Path) -> int:

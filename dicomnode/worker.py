@@ -15,7 +15,7 @@ from dicomnode.history import History, is_overtaken, read_history, results_befor
 from dicomnode.logs import Stopwatch, bound, get_logger
 from dicomnode.parcels import Parcel, pack
 from dicomnode.results.succession import follow
-from engines.errors import EngineError
+from engines.errors import DeviceLost, EngineError
 from storage import outbox, queue
 from storage.archive import Archive
 from storage.database import Connection, Database
@@ -51,7 +51,7 @@ class Worker:
         self._on_deadline = on_deadline
 
     def do_one_round(self) -> bool:
-        """Work on one job. Returns whether there was one."""
+        """Work on one job. Returns whether there was one. Raises DeviceLost: this process is of no use any more."""
         with self._database.transaction() as connection:
             for job in queue.recover_expired(connection):
                 log.warning("job recovered", job_id=job.job_id, attempt=job.attempt, state=job.state.value)
@@ -94,6 +94,8 @@ class Worker:
         except Exception as error:
             log.exception("job failed", duration_ms=watch.ms())
             self._after_error(lease, error)
+            if isinstance(error, DeviceLost):
+                raise  # the job is told; this process can do no other
 
     def _leave_to_newer(self, lease: queue.Lease) -> None:
         try:
@@ -128,6 +130,9 @@ class Worker:
 
     def _finish(self, lease: queue.Lease, study: StudyAnalysis, watch: Stopwatch) -> None:
         summary = study.failure or f"findings: {study.number_of_findings}"
+        if study.engine is not None:
+            summary += f"; {study.engine.backend} {study.engine.precision}"
+            summary += f" ({study.engine.reason})" if study.engine.reason else ""
 
         def end(connection: Connection) -> None:
             queue.complete(connection, lease, summary=summary, failure=study.failure)

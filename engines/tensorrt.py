@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 
 from engines.cuda_probe import first_gpu, missing_gpu
 from engines.errors import BackendUnavailable, EngineOutputError, InferenceError
-from engines.golden import Agreement, Outputs, agreement, answers, golden_inputs
+from engines.golden import Agreement, Outputs, agreement, answers, golden_inputs, reference_answers
 from engines.manifest import Weights
-from engines.onnx import open_onnx
 from engines.package import ModelPackage
-from engines.trt.bindings import Bindings, find_bindings
+from engines.trt.bindings import Bindings, find_bindings, load_bindings
 from engines.trt.cache import EngineCache, EngineKey, Entry, key_of
 from engines.trt.execute import TensorRtBackend, load_engine
 from engines.trt.process import run_child
@@ -32,11 +31,9 @@ def open_tensorrt(package: ModelPackage, precision: str, settings: TensorRtSetti
     if reason := missing_gpu():
         raise BackendUnavailable(f"{reason}; {NEEDS}")
     bindings = find_bindings()
-    entry = kept_engine(bindings, package, precision, settings)
     golden = golden_inputs(package)
-    reference = _reference(package, precision, golden)
-    if entry.differences is None:
-        entry = _first_run(bindings, entry, precision, settings, golden, reference)
+    reference = reference_answers(package, precision, golden)
+    entry = _executed(bindings, kept_engine(bindings, package, precision, settings), settings, golden, reference)
     backend = load_engine(bindings, entry.file, precision, settings.memory)
     try:
         found = agreement(reference, answers(backend, golden), precision)
@@ -45,6 +42,16 @@ def open_tensorrt(package: ModelPackage, precision: str, settings: TensorRtSetti
     _must_hold(found)
     log.info("TensorRT %s on %s, %s", bindings.version, backend.memory, found)
     return backend
+
+
+def build_ahead(package: ModelPackage, precision: str, settings: TensorRtSettings) -> Entry:
+    """The engine that open_tensorrt will find; without a GPU built only, by TensorRT-RTX. Raises as open_tensorrt."""
+    bindings = load_bindings("tensorrt_rtx") if missing_gpu() else find_bindings()
+    entry = kept_engine(bindings, package, precision, settings)
+    if missing_gpu():
+        return entry
+    golden = golden_inputs(package)
+    return _executed(bindings, entry, settings, golden, reference_answers(package, precision, golden))
 
 
 def kept_engine(bindings: Bindings, package: ModelPackage, precision: str, settings: TensorRtSettings) -> Entry:
@@ -86,15 +93,12 @@ def _built(bindings: Bindings, onnx: Path, key: EngineKey, cache: EngineCache, l
         return cache.store(key, engine, None)
 
 
-def _first_run(
-    bindings: Bindings,
-    entry: Entry,
-    precision: str,
-    settings: TensorRtSettings,
-    golden: NDArray[np.float32],
-    reference: Outputs,
+def _executed(
+    bindings: Bindings, entry: Entry, settings: TensorRtSettings, golden: NDArray[np.float32], reference: Outputs
 ) -> Entry:
-    """Run a new engine where it may crash, and note how it answers."""
+    """Let a new engine run once where it may crash, and note how it answers."""
+    if entry.differences is not None:
+        return entry
     cache = EngineCache(settings.cache)
     with cache.work_folder() as folder:
         inputs, outputs = Path(folder) / "inputs.npy", Path(folder) / "outputs.npz"
@@ -104,7 +108,7 @@ def _first_run(
                 "task": "run",
                 "bindings": bindings.name,
                 "engine": str(entry.file),
-                "precision": precision,
+                "precision": entry.key["precision"],
                 "memory": settings.memory,
                 "inputs": str(inputs),
                 "outputs": str(outputs),
@@ -112,7 +116,13 @@ def _first_run(
             settings.build_limit_s,
         )
         with np.load(outputs) as found:
-            measured = agreement(reference, {name: found[name] for name in found.files}, precision)
+            answered = {name: found[name] for name in found.files}
+    try:
+        measured = agreement(reference, answered, entry.key["precision"])
+    except EngineOutputError as error:
+        raise BackendUnavailable(
+            f"the TensorRT engine answers something else than ONNX Runtime does: {error}"
+        ) from error
     _must_hold(measured)
     return cache.measured(entry, measured.differences)
 
@@ -123,8 +133,3 @@ def _must_hold(found: Agreement) -> None:
             f"the TensorRT engine answers something else than ONNX Runtime does: {found.worst} is off by "
             f"{found.excess:.1f} times what is allowed ({found})"
         )
-
-
-def _reference(package: ModelPackage, precision: str, golden: NDArray[np.float32]) -> Outputs:
-    """What ONNX Runtime answers with the same weights."""
-    return answers(open_onnx(package.folder / package.weights(precision).file, precision, 0), golden)

@@ -108,6 +108,8 @@ def _algorithm(engine: EngineDescription | None) -> list[Dataset]:
     if engine is None:
         return []
     parameters = f"{engine.backend} {engine.precision}, weights {engine.weights_sha256}"
+    if engine.reason:
+        parameters += f"; {engine.reason}"
     return [
         content.text("HAS CONCEPT MOD", codes.ALGORITHM_NAME, engine.package),
         content.text("HAS CONCEPT MOD", codes.ALGORITHM_VERSION, engine.version),

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
+from sqlalchemy import select
 
 from dicomnode.assembly import Stores
 from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
 from dicomnode.dispatch import Dispatcher
 from dicomnode.worker import Worker
 from engines.base import Analysed, ImageOutcome, InputImage, Refused
-from engines.errors import EngineError, InferenceError
+from engines.errors import DeviceLost, EngineError, InferenceError
 from storage import outbox, queue
 from storage.lifecycle import JobState
+from storage.schema import jobs
 from tests.support.engine import FakeEngine, detection, model
 
 Receive = Callable[..., Dataset]
@@ -121,6 +123,34 @@ def test_a_passing_error_is_tried_again(stores: Stores, receive: Receive) -> Non
     (report,) = bench.sent()
     assert "could not be processed" in report.to_json()
     assert not bench.worker.do_one_round()
+
+
+def test_a_lost_gpu_ends_the_worker_and_not_the_job(stores: Stores, receive: Receive) -> None:
+    """The job is put back for a new process, which this one makes room for by raising what happened."""
+    receive()
+    bench = Bench(stores, FakeEngine(error=DeviceLost("the GPU is lost to this process")), _settings())
+    with pytest.raises(DeviceLost):
+        bench.worker.do_one_round()
+    lease = None
+    while lease is None:  # it is due a moment later
+        with stores.database.transaction() as connection:
+            queue.wake_delayed(connection)
+            lease = queue.claim(connection, "another", 60)
+    assert lease.attempt == 2
+    assert "the GPU is lost" in lease.last_error
+
+
+def test_who_answered_stands_in_the_database_and_the_report(stores: Stores, receive: Receive) -> None:
+    """The backend, its precision, and why "auto" took it."""
+    receive()
+    reason = "auto chose onnxruntime; skipped tensorrt: no NVIDIA driver on this machine"
+    bench = Bench(stores, FakeEngine(Analysed(()), reason=reason), _settings())
+    bench.worker.do_one_round()
+    with stores.database.transaction() as connection:
+        summary = connection.execute(select(jobs.c.summary)).scalar_one()
+    assert summary == f"findings: 0; onnxruntime fp32 ({reason})"
+    (report,) = bench.sent()
+    assert f"onnxruntime fp32, weights {'0' * 64}; {reason}" in report.to_json()
 
 
 def test_a_lasting_error_is_given_up_at_once(stores: Stores, receive: Receive) -> None:

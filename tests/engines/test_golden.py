@@ -60,7 +60,7 @@ def test_one_wrong_number_is_found_and_named(outputs: Outputs, name: str) -> Non
     """A single value that is off, in any output."""
     wrong = {key: values.copy() for key, values in outputs.items()}
     wrong[name].reshape(2, -1)[1, 2] += 40
-    found = agreement(outputs, wrong, "int8")
+    found = agreement(outputs, wrong, "fp16")
     assert not found.holds
     assert found.worst == name
     assert found.differences[name] == pytest.approx(40, abs=1e-3)

@@ -24,15 +24,16 @@ def detection(row0: int = 40, column0: int = 20, size: int = 10) -> Detection:
 class FakeEngine:
     """Answers the same for every image, or raises."""
 
-    def __init__(self, outcome: ImageOutcome = NOTHING, error: Exception | None = None) -> None:
+    def __init__(self, outcome: ImageOutcome = NOTHING, error: Exception | None = None, reason: str = "") -> None:
         self._outcome = outcome
         self._error = error
+        self._reason = reason
         self.images_seen = 0
 
     @property
     def description(self) -> EngineDescription:
         """What answers."""
-        return EngineDescription("fake-mass", "1.0", "0" * 64, "onnxruntime", "fp32", "")
+        return EngineDescription("fake-mass", "1.0", "0" * 64, "onnxruntime", "fp32", self._reason)
 
     def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
         """The given outcome per image."""

@@ -23,7 +23,7 @@ from typing import Self
 
 from dicomnode import assembly, logs, rounds, serve
 from dicomnode.analysis import Model
-from dicomnode.config import ModelSettings, Settings, load_settings
+from dicomnode.config import Settings, load_settings
 from engines.base import Analysed, ImageOutcome, InputImage
 from tests.support.engine import FakeEngine, detection, model
 from tests.support.node import REPOSITORY
@@ -41,7 +41,7 @@ class Finder(FakeEngine):
         return super().analyse(images)
 
 
-def _open_model(_settings: ModelSettings) -> Model:
+def _open_model(*_: object) -> Model:
     return model(Finder(Analysed((detection(),))))
 
 

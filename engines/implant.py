@@ -58,7 +58,7 @@ def _roundness(body: NDArray[np.bool_]) -> float:
     points = np.stack([columns, rows], axis=1).astype(np.float64)
     centre = points.mean(axis=0)
     inverse = np.linalg.inv(np.cov(points.T) + 1e-6 * np.eye(2))
-    row, column = np.mgrid[: body.shape[0], : body.shape[1]]
-    away = np.stack([column, row], axis=-1) - centre
-    ellipse = np.einsum("ijk,kl,ijl->ij", away, inverse, away) <= 4.0  # noqa: PLR2004 - two standard deviations, squared
+    x = np.arange(body.shape[1])[None, :] - centre[0]
+    y = np.arange(body.shape[0])[:, None] - centre[1]
+    ellipse = inverse[0, 0] * x * x + 2 * inverse[0, 1] * x * y + inverse[1, 1] * y * y <= 4.0  # noqa: PLR2004 - two standard deviations, squared
     return float((ellipse & body).sum() / (ellipse | body).sum())

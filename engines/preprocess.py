@@ -165,9 +165,8 @@ def _filtered(plain: NDArray[np.uint8], name: Filter) -> NDArray[np.uint8]:
 
 def _planes(plain: NDArray[np.uint8], inside: NDArray[np.uint8]) -> NDArray[np.uint8]:
     clahe = cv2.createCLAHE(clipLimit=3.0, tileGridSize=CLAHE_TILES[::-1]).apply(plain)
-    planes = np.stack([plain, clahe, _local_contrast(plain, inside)], axis=-1)
-    planes[inside == 0] = 0
-    return planes
+    planes = cv2.merge([plain, clahe, _local_contrast(plain, inside)])
+    return np.asarray(cv2.copyTo(planes, inside), np.uint8)
 
 
 def _local_contrast(plain: NDArray[np.uint8], inside: NDArray[np.uint8]) -> NDArray[np.uint8]:

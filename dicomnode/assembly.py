@@ -10,15 +10,26 @@ from functools import partial
 
 from dicomnode.analysis import Model
 from dicomnode.commitment import Commitments
-from dicomnode.config import ArchiveSettings, ModelSettings, Settings, TensorRtSection, TritonSection
+from dicomnode.config import (
+    ArchiveSettings,
+    DestinationSettings,
+    ModelSettings,
+    Settings,
+    TensorRtSection,
+    TritonSection,
+)
 from dicomnode.dispatch import Dispatcher
 from dicomnode.evidence import Associations, Evidence, OpenAssociations, PacsHasMore
-from dicomnode.find import count_by_modality
+from dicomnode.fetched import Fetched
+from dicomnode.find import Caller
 from dicomnode.findings import CodedLabel, ScoreMeaning
 from dicomnode.intake import Intake
 from dicomnode.logs import get_logger
+from dicomnode.puller import Puller
 from dicomnode.receiver import Receiver
+from dicomnode.remote import Pacs, count_by_modality
 from dicomnode.retention import Retention
+from dicomnode.retrieve import DimsePacs
 from dicomnode.secure import client_context, server_context
 from dicomnode.selection import SelectionPolicy
 from dicomnode.sender import Sender
@@ -33,7 +44,9 @@ from engines.trt.settings import TensorRtSettings
 from engines.volume import VolumeEngine
 from storage.archive import Archive
 from storage.database import Database
+from storage.retrievals import want_missing
 from storage.room import Mark, Marks
+from storage.studies import DueStudy
 
 log = get_logger(__name__)
 
@@ -119,9 +132,10 @@ def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociatio
     evidence: list[Evidence] = [arriving]
     for pacs in settings.destinations:
         if pacs.name == settings.completeness.ask:
-            tls = client_context(settings.tls)
-            count = partial(count_by_modality, pacs=pacs, ae_title=settings.node.ae_title, tls=tls)
-            evidence.append(PacsHasMore(stores.database, count, _modalities(settings), settings.completeness.quiet_s))
+            count = partial(count_by_modality, _make_pacs(settings, stores, pacs))
+            on_more = partial(_want_missing, stores.database) if settings.pull.missing else None
+            pause_s = settings.completeness.quiet_s
+            evidence.append(PacsHasMore(stores.database, count, _modalities(settings), pause_s, on_more))
     return Dispatcher(
         stores.database,
         settings.completeness,
@@ -129,7 +143,36 @@ def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociatio
         settings.worker.max_attempts,
         evidence,
         settings.queue,
+        frozenset(rule.modality for rule in settings.pull.priors),
     )
+
+
+def make_puller(settings: Settings, stores: Stores) -> Puller | None:
+    """What fetches from the PACS; None where nothing is to be fetched. Raises ConfigurationError."""
+    pull = settings.pull
+    if not pull.missing and not pull.priors:
+        return None
+    source = next(item for item in settings.destinations if item.name == pull.source)
+    pacs = _make_pacs(settings, stores, source)
+    return Puller(stores.database, stores.archive, pacs, pull, _modalities(settings), process_name("puller"))
+
+
+def _make_pacs(settings: Settings, stores: Stores, destination: DestinationSettings) -> Pacs:
+    """How a destination is asked and fetched from."""
+    caller = Caller(destination, settings.node.ae_title, client_context(settings.tls))
+    is_source = destination.name == settings.pull.source
+    fetched = Fetched(_make_intake(settings, stores), destination.ae_title)
+    if is_source and settings.pull.method == "dicomweb":
+        from dicomnode.web import WebPacs  # noqa: PLC0415  its libraries are an extra
+
+        return WebPacs(settings.pull, destination.connect_timeout_s, fetched)
+    by_get = fetched if settings.pull.method == "get" else None
+    return DimsePacs(caller, destination.connect_timeout_s, settings.pull.timeout_s, settings.node.ae_title, by_get)
+
+
+def _want_missing(database: Database, study: DueStudy) -> None:
+    with database.transaction() as connection:
+        want_missing(connection, study.study_instance_uid, study.revision)
 
 
 def _commitments(settings: Settings, stores: Stores) -> Commitments:

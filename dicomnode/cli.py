@@ -16,7 +16,7 @@ from dicomnode.config import Settings, load_settings
 from dicomnode.inspection import check_archive, rebuild
 from engines.package import find_package, load_package
 from engines.triton.repository import export_repository
-from storage import outbox, queue
+from storage import outbox, queue, retrievals
 from storage.database import Database
 
 NOT_FOR_CLINICAL_USE = "Research software, not for clinical use."
@@ -247,15 +247,18 @@ def requeue(
     config: ConfigOption,
     job: Annotated[int | None, typer.Option(help="A job that was given up.")] = None,
     delivery: Annotated[int | None, typer.Option(help="A delivery that was given up.")] = None,
+    retrieval: Annotated[int | None, typer.Option(help="A retrieval that was given up.")] = None,
 ) -> None:
-    """Try a job or a delivery again that was given up; `dicomnode status` shows their numbers."""
-    if (job is None) == (delivery is None):
-        raise typer.BadParameter("give either --job or --delivery")
+    """Try a job, a delivery or a retrieval again that was given up; `dicomnode status` shows their numbers."""
+    if [job, delivery, retrieval].count(None) != 2:  # noqa: PLR2004  one of the three is given
+        raise typer.BadParameter("give one of --job, --delivery and --retrieval")
     with errors_are_messages(), open_stores(_settings(config)) as stores, stores.database.transaction() as connection:
         if job is not None:
             queue.requeue(connection, job)
         if delivery is not None:
             outbox.requeue(connection, delivery)
+        if retrieval is not None:
+            retrievals.requeue(connection, retrieval)
         typer.echo("queued again")
 
 

@@ -5,7 +5,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from dicomnode.errors import ConfigurationError
@@ -148,7 +148,11 @@ class RetentionSettings(_Section):
 
     after_days: Annotated[float, Field(gt=0)] | None = None
     below_free_bytes: Annotated[int, Field(gt=0)] | None = None
-    states: Annotated[tuple[Literal["done", "failed", "unmatched"], ...], Field(min_length=1)] = ("done", "unmatched")
+    states: Annotated[tuple[Literal["done", "failed", "unmatched", "prior"], ...], Field(min_length=1)] = (
+        "done",
+        "unmatched",
+        "prior",
+    )
     only_delivered: bool = True
 
 
@@ -165,6 +169,44 @@ class QueueSettings(_Section):
 
     ageing_s: Seconds = 3600.0
     priorities: dict[AeTitle, int] = {}
+
+
+class PriorRule(_Section):
+    """An entry of `pull.priors`: studies that hold the modality get the newest earlier ones that hold it."""
+
+    modality: str
+    at_most: Annotated[int, Field(ge=1)] = 1
+    maximum_age_days: Annotated[int, Field(ge=1)] = 1830
+
+
+class PullSettings(_Section):
+    """`[pull]`: what is fetched from a PACS that did not send it."""
+
+    source: str | None = None
+    method: Literal["move", "get", "dicomweb"] = "move"
+    missing: bool = False
+    priors: tuple[PriorRule, ...] = ()
+    timeout_s: Seconds = 300.0
+    max_attempts: Annotated[int, Field(ge=1)] = 5
+    retry_after_s: Seconds = 10.0
+    retry_after_max_s: Seconds = 3600.0
+    url: str | None = None
+    user: str | None = None
+    password: SecretStr | None = None
+    authorities: Path | None = None
+
+    @model_validator(mode="after")
+    def _what_belongs_together(self) -> Self:
+        if (self.missing or self.priors) and self.source is None:
+            msg = "missing and priors need a source: the name of a destination"
+            raise ValueError(msg)
+        if (self.method == "dicomweb") != (self.url is not None):
+            msg = 'url belongs to method = "dicomweb"'
+            raise ValueError(msg)
+        if (self.user is None) != (self.password is None):
+            msg = "user and password belong together"
+            raise ValueError(msg)
+        return self
 
 
 class WorkerSettings(_Section):
@@ -285,6 +327,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     completeness: CompletenessSettings = CompletenessSettings()
     queue: QueueSettings = QueueSettings()
+    pull: PullSettings = PullSettings()
     worker: WorkerSettings = WorkerSettings()
     sender: SenderSettings = SenderSettings()
     logging: LoggingSettings = LoggingSettings()
@@ -316,9 +359,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _who_is_asked_is_known(self) -> Self:
-        asked = self.completeness.ask
-        if asked is not None and asked not in {destination.name for destination in self.destinations}:
-            msg = f"completeness.ask: there is no destination {asked!r}"
+        names = {destination.name for destination in self.destinations}
+        for setting, asked in (("completeness.ask", self.completeness.ask), ("pull.source", self.pull.source)):
+            if asked is not None and asked not in names:
+                msg = f"{setting}: there is no destination {asked!r}"
+                raise ValueError(msg)
+        if self.pull.missing and self.completeness.ask != self.pull.source:
+            msg = "pull.missing: completeness.ask must name the same destination, which says what is missing"
             raise ValueError(msg)
         return self
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dicomnode.config import CompletenessSettings, ModelSettings, QueueSettings
 from dicomnode.evidence import Evidence
 from dicomnode.logs import get_logger
-from storage.database import Database
+from storage.database import Connection, Database
 from storage.lifecycle import StudyState
 from storage.queue import enqueue
+from storage.retrievals import priors_among, want_priors
 from storage.studies import DueStudy, due_studies, restart_quiet_timers, set_study_state
 
 log = get_logger(__name__)
@@ -24,8 +25,12 @@ class Dispatcher:
         max_attempts: int,
         evidence: Sequence[Evidence] = (),
         order: QueueSettings | None = None,
+        want_priors_for: frozenset[str] = frozenset(),
     ) -> None:
-        """Take what to ask about studies that are quiet. evidence: the deadline is above it."""
+        """Take what to ask about studies that are quiet. evidence: the deadline is above it.
+
+        want_priors_for: modalities; a study that holds one has its priors looked for once it is queued.
+        """
         self._database = database
         self._evidence = evidence
         self._waiting: dict[str, str] = {}
@@ -33,6 +38,7 @@ class Dispatcher:
         self._models = models
         self._max_attempts = max_attempts
         self._order = order or QueueSettings()
+        self._want_priors_for = want_priors_for
 
     def after_start(self) -> None:
         """Start the quiet time of unfinished studies again: what a sender did while we were away is not known."""
@@ -45,6 +51,11 @@ class Dispatcher:
         """Queue every study that is due. Returns whether there was one."""
         with self._database.transaction() as connection:
             due = due_studies(connection, self._completeness.quiet_s, self._completeness.deadline_s)
+            priors = priors_among(connection, {study.study_instance_uid: study.revision for study in due})
+            for study in due:
+                if study.study_instance_uid in priors:
+                    _keep_as_prior(connection, study)
+        due = [study for study in due if study.study_instance_uid not in priors]
         ready = [study for study in due if study.reason == "deadline" or not self._waits(study)]
         for study in ready:
             self._waiting.pop(study.study_instance_uid, None)
@@ -74,6 +85,8 @@ class Dispatcher:
             else:
                 reason = ""
                 changed = set_study_state(connection, study.study_instance_uid, study.revision, StudyState.QUEUED)
+                if changed and self._want_priors_for.intersection(study.modalities):
+                    want_priors(connection, study.study_instance_uid)
                 for model in models if changed else ():
                     enqueue(
                         connection,
@@ -96,3 +109,9 @@ class Dispatcher:
             log.info("study queued", packages=[model.package for model in models], **line)
         else:
             log.warning("study not analysed", reason=reason, **line)
+
+
+def _keep_as_prior(connection: Connection, study: DueStudy) -> None:
+    reason = "kept to be compared with a later study"
+    if set_study_state(connection, study.study_instance_uid, study.revision, StudyState.PRIOR, reason):
+        log.info("prior kept", study_instance_uid=study.study_instance_uid, instances=study.instance_count)

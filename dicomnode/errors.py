@@ -59,5 +59,11 @@ class QueryFailed(DicomnodeError):  # noqa: N818  the reason is the PACS's
     retryable = True
 
 
+class RetrievalFailed(DicomnodeError):  # noqa: N818  the reason is the PACS's
+    """A PACS did not give what it has, or not all of it; what came is stored."""
+
+    retryable = True
+
+
 class DemoFailed(DicomnodeError):  # noqa: N818  says what did not come back
     """An expected result did not come back, or nothing could be sent."""

@@ -90,23 +90,35 @@ class PacsHasMore:
     """Compares with the PACS's own count, asked no more often than every `pause_s`.
 
     count: number of instances by modality that the PACS has of a study; raises QueryFailed. modalities: those that
-    count here, for a PACS also holds what it does not route to us, and our own results.
+    count here, for a PACS also holds what it does not route to us, and our own results. on_more: is told of a study
+    that it has more of, once for each answer.
     """
 
-    def __init__(self, database: Database, count: CountAtPacs, modalities: frozenset[str], pause_s: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        count: CountAtPacs,
+        modalities: frozenset[str],
+        pause_s: float,
+        on_more: Callable[[DueStudy], None] | None = None,
+    ) -> None:
         self._database = database
         self._count = count
         self._modalities = modalities
         self._pause_s = pause_s
+        self._on_more = on_more
         self._answers: dict[str, tuple[float, int]] = {}
 
     def against(self, study: DueStudy) -> str:
         """See Evidence. A PACS that cannot be asked is no evidence: the study goes on, and the log says so."""
+        known = self._answers.get(study.study_instance_uid)
         expected = self._expected(study.study_instance_uid)
         with self._database.transaction() as connection:
             instances = instances_of(connection, study.study_instance_uid)
         here = sum(item.modality in self._modalities for item in instances)
         if here < expected:
+            if self._on_more is not None and self._answers.get(study.study_instance_uid) is not known:
+                self._on_more(study)
             return f"the PACS has {expected} images of it, here are {here}"
         self._answers.pop(study.study_instance_uid, None)
         return ""

@@ -78,29 +78,30 @@ def check_archive(database: Database, archive: Archive) -> Iterator[Problem]:
 def rebuild(database: Database, archive: Archive) -> Rebuilt:
     """Make the rows of every instance in the archive that has none.
 
-    A study for which results were made counts as done; any other is taken as still arriving, so that it is analysed.
-    Studies that retention removed are known again as such; one that is being removed is left alone.
+    A study for which results were made counts as done, and one that was fetched as a prior stays that; any other is
+    taken as still arriving, so that it is analysed. Studies that retention removed are known again as such; one that is
+    being removed is left alone.
     """
     made = known = 0
     problems: list[Problem] = []
     with database.transaction() as connection:
         leaving = set(unfinished_removals(connection))
     for study_instance_uid in sorted({*archive.studies()} - leaving):
-        is_done = any(True for _ in archive.keys(study_instance_uid, "results"))
+        rest = _nothing_left_to_do(archive, study_instance_uid)
         read = [_read(archive, key) for key in sorted(archive.keys(study_instance_uid))]
         problems += [item for item in read if isinstance(item, Problem)]
         with database.transaction() as connection:
             for item in read:
                 if isinstance(item, Problem):
                     continue
-                if is_done:
-                    restore.restore_done_study(connection, item.study_instance_uid)
+                if rest is not None:
+                    restore.restore_study(connection, item.study_instance_uid, rest)
                 recorded = studies.record_instance(connection, item, reopens=False)
                 made += recorded is studies.Recorded.NEW
                 known += recorded is studies.Recorded.SAME
                 if recorded is studies.Recorded.CONFLICT:
                     problems.append(Problem(item.object_key, "another file has this SOP Instance UID"))
-        log.info("study indexed", study_instance_uid=study_instance_uid, files=len(read), done=is_done)
+        log.info("study indexed", study_instance_uid=study_instance_uid, files=len(read), done=rest is not None)
     _restore_removed(database, archive)
     return Rebuilt(made, known, tuple(problems))
 
@@ -109,6 +110,12 @@ def _restore_removed(database: Database, archive: Archive) -> None:
     with database.transaction() as connection:
         for study_instance_uid, instances in archive.removed():
             restore.restore_removed_study(connection, study_instance_uid, instances)
+
+
+def _nothing_left_to_do(archive: Archive, study_instance_uid: str) -> StudyState | None:
+    if any(True for _ in archive.keys(study_instance_uid, "results")):
+        return StudyState.DONE
+    return StudyState.PRIOR if archive.is_prior(study_instance_uid) else None
 
 
 def _read(archive: Archive, key: str) -> studies.Instance | Problem:

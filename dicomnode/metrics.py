@@ -29,7 +29,12 @@ class NodeCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One gauge per kind of row, labelled by state, and the archive's room."""
         shown: Overview = overview(self._database, self._archive)
-        for what, counts in (("studies", shown.studies), ("jobs", shown.jobs), ("deliveries", shown.deliveries)):
+        for what, counts in (
+            ("studies", shown.studies),
+            ("jobs", shown.jobs),
+            ("deliveries", shown.deliveries),
+            ("retrievals", shown.retrievals),
+        ):
             family = GaugeMetricFamily(f"dicomnode_{what}", f"Number of {what} by state.", labels=["state"])
             for state, count in counts.items():
                 family.add_metric([state], count)

@@ -134,21 +134,25 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
         receiver = ReceiverProcesses(settings.node, settings.receiver.processes, command, arriving, after_end)
     else:
         receiver = assembly.make_receiver(settings, stores, arriving)
+    puller = assembly.make_puller(settings, stores)
     receiver.open()
     retention = assembly.make_retention(settings, stores)
     beside = [
         threading.Thread(target=run_rounds, args=(watch.do_one_round, stop, ROOM_PAUSE_S, "room")),
         threading.Thread(target=run_rounds, args=(retention.do_one_round, stop, RETENTION_PAUSE_S, "retention")),
     ]
+    if puller is not None:
+        pulling = (puller.do_one_round, stop, PAUSE_S, "puller")
+        beside.append(threading.Thread(target=run_rounds, args=pulling, daemon=True))
     for thread in beside:
         thread.start()
     try:
         run_rounds(dispatcher.do_one_round, stop, PAUSE_S, "dispatcher")
     finally:
         stop.set()
-        for thread in beside:
-            thread.join()
         receiver.close()
+        for thread in beside:
+            thread.join(GRACE_S)  # a PACS may be slow; what is being fetched is left to the next start
         log.info("stopped listening")
 
 

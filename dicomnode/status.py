@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from storage import outbox, queue, studies
+from storage import outbox, queue, retrievals, studies
 from storage.archive import Archive
 from storage.database import Database
-from storage.lifecycle import DeliveryState, JobState, StudyState
+from storage.lifecycle import DeliveryState, JobState, RetrievalState, State, StudyState
 from storage.room import Level
 
 LATEST = 20
@@ -23,7 +23,7 @@ ROOM_WORDS: Mapping[Level, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A job or delivery that was given up. at: when, time-zone aware ISO 8601. number: for `dicomnode db requeue`."""
+    """What was given up. at: when, time-zone aware ISO 8601. kind, number: for `dicomnode db requeue`."""
 
     kind: str
     number: int
@@ -39,10 +39,12 @@ class Overview:
     studies: Mapping[str, int]
     jobs: Mapping[str, int]
     deliveries: Mapping[str, int]
+    retrievals: Mapping[str, int]
     free_bytes: int
     room: str
     accepts: bool
     not_analysed: tuple[str, ...]
+    retrieved: tuple[str, ...]
     troubles: tuple[Trouble, ...]
 
 
@@ -52,20 +54,32 @@ def overview(database: Database, archive: Archive) -> Overview:
     with database.transaction() as connection:
         dead_jobs = queue.list_jobs(connection, JobState.DEAD, LATEST)
         dead_deliveries = outbox.list_deliveries(connection, DeliveryState.DEAD, LATEST)
+        dead_retrievals = retrievals.list_retrievals(connection, RetrievalState.DEAD, limit=LATEST)
+        retrieved = retrievals.list_retrievals(connection, limit=LATEST)
         unmatched = studies.list_studies(connection, StudyState.UNMATCHED, LATEST)
         return Overview(
             studies=_by_name(studies.study_counts(connection)),
             jobs=_by_name(queue.job_counts(connection)),
             deliveries=_by_name(outbox.delivery_counts(connection)),
+            retrievals=_by_name(retrievals.retrieval_counts(connection)),
             free_bytes=archive.free_bytes(),
             room=level.value,
             accepts=level is not Level.REFUSING,
             not_analysed=tuple(f"{study.study_instance_uid}: {study.reason}" for study in unmatched),
+            retrieved=tuple(
+                f"{item.study_instance_uid}: {item.kind} {item.wanted_study_uid}: {item.outcome or 'not yet'}"
+                for item in retrieved
+                if item.state is not RetrievalState.DEAD
+            ),
             troubles=(
                 *(Trouble("job", j.id, j.study_instance_uid, _iso(j.finished_at), j.last_error) for j in dead_jobs),
                 *(
                     Trouble("delivery", d.id, f"to {d.destination}", _iso(d.finished_at), d.last_error)
                     for d in dead_deliveries
+                ),
+                *(
+                    Trouble("retrieval", r.id, f"{r.kind} for {r.study_instance_uid}", _iso(r.finished_at), r.outcome)
+                    for r in dead_retrievals
                 ),
             ),
         )
@@ -79,13 +93,20 @@ def as_json(shown: Overview) -> dict[str, object]:
 def show(shown: Overview, console: Console) -> None:
     """Print for a person."""
     table = Table("what", "state", "count")
-    for what, counts in (("studies", shown.studies), ("jobs", shown.jobs), ("deliveries", shown.deliveries)):
+    for what, counts in (
+        ("studies", shown.studies),
+        ("jobs", shown.jobs),
+        ("deliveries", shown.deliveries),
+        ("retrievals", shown.retrievals),
+    ):
         for state, count in counts.items():
             table.add_row(what, state, str(count))
     console.print(table)
     console.print(f"free in the archive: {shown.free_bytes / 1e9:.1f} GB{ROOM_WORDS[Level(shown.room)]}")
     for line in shown.not_analysed:
         console.print(f"not analysed: {line}")
+    for line in shown.retrieved:
+        console.print(f"retrieval for {line}")
     for trouble in shown.troubles:
         console.print(
             f"[red]given up[/]: {trouble.kind} {trouble.number} ({trouble.study_instance_uid}) {trouble.at}: "
@@ -93,7 +114,7 @@ def show(shown: Overview, console: Console) -> None:
         )
 
 
-def _by_name(counts: Mapping[StudyState, int] | Mapping[JobState, int] | Mapping[DeliveryState, int]) -> dict[str, int]:
+def _by_name(counts: Mapping[State, int]) -> dict[str, int]:
     return {str(state): count for state, count in counts.items()}
 
 

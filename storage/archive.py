@@ -31,7 +31,6 @@ DURABLE_FOLDERS_LIMIT = 10_000  # folders that we remember; forgetting them cost
 UID_PATTERN = re.compile(r"[0-9][0-9.]{0,63}")
 TOMBSTONE_PATTERN = re.compile(r"([0-9][0-9.]{0,63})-([0-9]+)")
 KEY_PATTERN = re.compile(r"(studies|results)/[0-9a-f]{2}/[0-9][0-9.]{0,63}/[0-9][0-9.]{0,63}-[0-9a-f]{16}\.dcm")
-
 Area = Literal["studies", "results"]
 
 
@@ -58,7 +57,7 @@ class Archive:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in missing:
                 _fsync_folder(folder.parent)
-            for folder in (self._incoming, root / "studies", root / "results", root / "removed"):
+            for folder in (self._incoming, root / "studies", root / "results", root / "removed", root / "priors"):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 folder.chmod(0o700)
             _fsync_folder(root)
@@ -161,6 +160,20 @@ class Archive:
             raise InvalidObjectKey(f"{object_key!r:.200} is no key of this archive")
         return self._root / object_key
 
+    def note_prior(self, study_instance_uid: str) -> None:
+        """Note durably that a study is here only to be compared with. Raises InvalidUid, ArchiveUnavailable."""
+        _check_uids(study_instance_uid)
+        note = self._folder("priors", study_instance_uid)
+        with translated_os(f"noting that {study_instance_uid} is a prior"):
+            self._make_folders(note.parent)
+            note.touch(mode=0o600)
+            _fsync_folder(note.parent)
+
+    def is_prior(self, study_instance_uid: str) -> bool:
+        """Whether that was noted. Raises InvalidUid."""
+        _check_uids(study_instance_uid)
+        return self._folder("priors", study_instance_uid).exists()
+
     def studies(self) -> Iterator[str]:
         """Study Instance UIDs of which there are received files, in no order. Raises ArchiveUnavailable."""
         with translated_os("looking through the archive"):
@@ -176,7 +189,7 @@ class Archive:
                 if KEY_PATTERN.fullmatch(key):
                     yield key
 
-    def _folder(self, area: Area | Literal["removed"], study_instance_uid: str) -> Path:
+    def _folder(self, area: Area | Literal["removed", "priors"], study_instance_uid: str) -> Path:
         shard = hashlib.sha256(study_instance_uid.encode()).hexdigest()[:2]  # keeps folders short
         return self._root / area / shard / study_instance_uid
 

@@ -22,6 +22,7 @@ class StudyState(StrEnum):
     RECEIVING = "receiving"
     QUEUED = "queued"
     UNMATCHED = "unmatched"
+    PRIOR = "prior"  # here only to be compared with, and not analysed
     DONE = "done"
     FAILED = "failed"
     REMOVING = "removing"
@@ -39,6 +40,15 @@ class JobState(StrEnum):
     SUPERSEDED = "superseded"
 
 
+class RetrievalState(StrEnum):
+    """Where something is that is to be fetched from a PACS."""
+
+    WAITING = "waiting"
+    LEASED = "leased"
+    DONE = "done"
+    DEAD = "dead"
+
+
 class DeliveryState(StrEnum):
     """Where one object is on its way to one destination."""
 
@@ -50,9 +60,10 @@ class DeliveryState(StrEnum):
 
 
 STUDY: Mapping[StudyState, frozenset[StudyState]] = {
-    StudyState.RECEIVING: frozenset({StudyState.QUEUED, StudyState.UNMATCHED}),
+    StudyState.RECEIVING: frozenset({StudyState.QUEUED, StudyState.UNMATCHED, StudyState.PRIOR}),
     StudyState.QUEUED: frozenset({StudyState.DONE, StudyState.FAILED, StudyState.RECEIVING}),
     StudyState.UNMATCHED: frozenset({StudyState.RECEIVING, StudyState.REMOVING}),
+    StudyState.PRIOR: frozenset({StudyState.RECEIVING, StudyState.REMOVING}),
     StudyState.DONE: frozenset({StudyState.RECEIVING, StudyState.REMOVING}),
     StudyState.FAILED: frozenset({StudyState.RECEIVING, StudyState.QUEUED, StudyState.REMOVING}),
     StudyState.REMOVING: frozenset({StudyState.REMOVED}),
@@ -78,7 +89,14 @@ DELIVERY: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.DEAD: frozenset({DeliveryState.WAITING}),
 }
 
-State = TypeVar("State", StudyState, JobState, DeliveryState)
+RETRIEVAL: Mapping[RetrievalState, frozenset[RetrievalState]] = {
+    RetrievalState.WAITING: frozenset({RetrievalState.LEASED}),
+    RetrievalState.LEASED: frozenset({RetrievalState.WAITING, RetrievalState.DONE, RetrievalState.DEAD}),
+    RetrievalState.DONE: frozenset({RetrievalState.WAITING}),
+    RetrievalState.DEAD: frozenset({RetrievalState.WAITING}),
+}
+
+State = TypeVar("State", StudyState, JobState, DeliveryState, RetrievalState)
 
 
 def allows(table: Mapping[State, frozenset[State]], source: State, target: State) -> bool:

@@ -8,12 +8,12 @@ from storage.schema import studies
 from storage.upsert import insert
 
 
-def restore_done_study(connection: Connection, study_instance_uid: str) -> None:
-    """Make a study whose results are there already, for an index that is made again; one that is known stays."""
+def restore_study(connection: Connection, study_instance_uid: str, state: StudyState) -> None:
+    """Make a study with nothing left to do, for an index that is made again; one that is known stays."""
     now = database_now()
     statement = insert(connection, studies).values(
         study_instance_uid=study_instance_uid,
-        state=StudyState.DONE,
+        state=state,
         revision=1,
         reason="",
         first_received_at=now,

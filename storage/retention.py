@@ -19,9 +19,11 @@ from storage.lifecycle import STUDY, DeliveryState, JobState, StudyState, source
 from storage.schema import deliveries, instances, jobs, studies
 
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
-IS_FINISHED = studies.c.state.in_([literal_column(f"'{state}'") for state in ("done", "failed", "unmatched")])
+FINISHED = ("done", "failed", "unmatched", "prior")
+IS_FINISHED = studies.c.state.in_([literal_column(f"'{state}'") for state in FINISHED])
 IS_REMOVING = studies.c.state == literal_column("'removing'")
 ENDED = (JobState.DONE, JobState.DEAD, JobState.SUPERSEDED)
+NO_RESULTS = (StudyState.UNMATCHED, StudyState.PRIOR)
 UNDER_WAY = (DeliveryState.WAITING, DeliveryState.LEASED, DeliveryState.SENT)
 
 
@@ -128,5 +130,5 @@ def _may_go(rules: Rules) -> list[ColumnElement[bool]]:
     ]
     if rules.only_delivered:
         # An index that was made again from the files knows of no delivery, so nobody can say that there was one.
-        conditions.append(or_(studies.c.state == StudyState.UNMATCHED, delivery))
+        conditions.append(or_(studies.c.state.in_(NO_RESULTS), delivery))
     return conditions

@@ -55,7 +55,7 @@ studies = Table(
 )
 _partial_index("ix_studies_receiving", "receiving", studies.c.first_received_at)
 _partial_index("ix_studies_removing", "removing", studies.c.study_instance_uid)
-FINISHED = "state IN ('done', 'failed', 'unmatched')"
+FINISHED = "state IN ('done', 'failed', 'unmatched', 'prior')"
 Index("ix_studies_finished", studies.c.last_received_at, sqlite_where=text(FINISHED), postgresql_where=text(FINISHED))
 
 instances = Table(
@@ -136,3 +136,28 @@ _partial_index("ix_deliveries_due", "waiting", deliveries.c.not_before, deliveri
 _partial_index("ix_deliveries_leased", "leased", deliveries.c.lease_until)
 _partial_index("ix_deliveries_sent", "sent", deliveries.c.not_before)
 Index("ix_deliveries_commitment", deliveries.c.commitment_uid)
+
+retrievals = Table(
+    "retrievals",
+    metadata,
+    Column("id", NUMBER, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("study_instance_uid", UID, ForeignKey("studies.study_instance_uid"), nullable=False),  # for which
+    Column("wanted_study_uid", UID, nullable=False),  # of which something is fetched; a prior may not be here yet
+    Column("modality", String(16), nullable=False),  # of a prior's series
+    Column("revision", Integer, nullable=False),  # of a study that lacks images; of a prior when it had come
+    Column("state", STATE, nullable=False),
+    Column("attempt", Integer, nullable=False),  # grows with every claim: the fencing token
+    Column("failures", Integer, nullable=False),
+    Column("not_before", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Column("leased_by", Text),
+    Column("lease_until", Double),
+    Column("outcome", Text, nullable=False),
+    UniqueConstraint("study_instance_uid", "kind", "wanted_study_uid"),
+    sqlite_autoincrement=True,
+)
+_partial_index("ix_retrievals_due", "waiting", retrievals.c.not_before)
+_partial_index("ix_retrievals_leased", "leased", retrievals.c.lease_until)
+Index("ix_retrievals_wanted", retrievals.c.wanted_study_uid)

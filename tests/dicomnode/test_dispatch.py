@@ -8,7 +8,10 @@ from dicomnode.assembly import Stores
 from dicomnode.config import CompletenessSettings, ModelSettings, QueueSettings
 from dicomnode.dispatch import Dispatcher
 from dicomnode.intake import Intake
+from storage import retrievals
+from storage.lifecycle import StudyState
 from storage.queue import Lease, claim, list_jobs
+from storage.studies import find_study
 from tests.support.requests import take
 from tests.support.studies import mammogram
 
@@ -106,3 +109,51 @@ def test_a_restart_starts_the_quiet_time_again(stores: Stores, receive: Receive)
     dispatcher = _dispatcher(stores, CompletenessSettings(quiet_s=30, deadline_s=3600))
     dispatcher.after_start()
     assert not dispatcher.do_one_round()
+
+
+def _prior_of(stores: Stores, study: str, prior: str) -> retrievals.Retrieval:
+    """The retrieval of a prior, under way."""
+    with stores.database.transaction() as connection:
+        search = retrievals.claim(connection, "test", 60)
+        assert search is not None
+        assert search.study_instance_uid == study
+        retrievals.finish(connection, search, "found", priors=[retrievals.Prior(prior, "MG")])
+        fetching = retrievals.claim(connection, "test", 60)
+    assert fetching is not None
+    return fetching
+
+
+def test_a_prior_is_kept_and_no_job(stores: Stores, receive: Receive) -> None:
+    """While it is fetched and after; an image that comes later makes it a study of its own."""
+    dispatcher = Dispatcher(stores.database, AT_ONCE, [MASS], 3, want_priors_for=frozenset({"MG"}))
+    receive("1.2.3")
+    dispatcher.do_one_round()
+    assert _claim(stores) is not None
+    fetching = _prior_of(stores, "1.2.3", "1.2.1")
+    for _ in range(2):
+        receive("1.2.1")
+        assert not dispatcher.do_one_round()
+        assert _state(stores, "1.2.1") is StudyState.PRIOR
+    with stores.database.transaction() as connection:
+        retrievals.finish(connection, fetching, "came", revision=2)
+    assert not dispatcher.do_one_round()
+    assert _claim(stores) is None
+    receive("1.2.1")
+    assert dispatcher.do_one_round()
+    assert _state(stores, "1.2.1") is StudyState.QUEUED
+
+
+def test_priors_are_looked_for_only_where_a_rule_says_so(stores: Stores, receive: Receive) -> None:
+    """And not for a study that no model takes."""
+    dispatcher = Dispatcher(stores.database, AT_ONCE, [MASS], 3, want_priors_for=frozenset({"CT"}))
+    receive("1.2.3")
+    receive("1.2.4", modality="CT")
+    dispatcher.do_one_round()
+    with stores.database.transaction() as connection:
+        assert retrievals.claim(connection, "test", 60) is None
+
+
+def _state(stores: Stores, study: str) -> StudyState | None:
+    with stores.database.transaction() as connection:
+        found = find_study(connection, study)
+    return None if found is None else found.state

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 
 import pytest
 from pydicom import Dataset
@@ -16,9 +15,11 @@ from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSet
 from dicomnode.dispatch import Dispatcher
 from dicomnode.errors import QueryFailed
 from dicomnode.evidence import Evidence, OpenAssociations, PacsHasMore
-from dicomnode.find import count_by_modality
+from dicomnode.find import Caller
 from dicomnode.intake import Intake
 from dicomnode.receiver import Receiver
+from dicomnode.remote import count_by_modality
+from dicomnode.retrieve import DimsePacs
 from tests.support.raw_association import raw_association
 from tests.support.requests import encoded
 from tests.support.studies import mammogram
@@ -118,7 +119,8 @@ def _pacs(*answers: tuple[int, Dataset | None]) -> Iterator[DestinationSettings]
 
 
 def _count(pacs: DestinationSettings) -> Mapping[str, int]:
-    return partial(count_by_modality, pacs=pacs, ae_title="DICOMNODE", tls=None)("1.2.3")
+    finder = DimsePacs(Caller(pacs, "DICOMNODE", None), pacs.connect_timeout_s, 1.0, "DICOMNODE")
+    return count_by_modality(finder, "1.2.3")
 
 
 def test_series_are_counted_by_modality() -> None:
@@ -141,6 +143,25 @@ def test_a_pacs_that_is_away_is_said_in_time() -> None:
     """The dispatcher is not held up for long."""
     nobody = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port(), connect_timeout_s=1)
     started = time.monotonic()
-    with pytest.raises(QueryFailed, match="cannot be asked"):
+    with pytest.raises(QueryFailed, match="cannot be reached"):
         _count(nobody)
     assert time.monotonic() - started < 5
+
+
+def test_what_the_pacs_has_more_of_is_told_once_for_each_answer(stores: Stores, receive: Receive) -> None:
+    """So that it can be fetched; not in every round, and not when nothing is missing."""
+    receive("1.2.3")
+    receive("1.2.4")
+    told: list[str] = []
+    counts = {"1.2.3": {"MG": 2}, "1.2.4": {"MG": 1}}
+    evidence = PacsHasMore(
+        stores.database,
+        counts.__getitem__,
+        frozenset({"MG"}),
+        3600,
+        lambda study: told.append(study.study_instance_uid),
+    )
+    dispatcher = _dispatcher(stores, evidence)
+    assert dispatcher.do_one_round()
+    assert not dispatcher.do_one_round()
+    assert told == ["1.2.3"]

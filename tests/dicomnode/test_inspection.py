@@ -97,3 +97,18 @@ def test_a_damaged_file_gets_no_row(finished: Stores, tmp_path: Path) -> None:
     with fresh.transaction() as connection:
         assert find_instance(connection, first.name.rpartition("-")[0]) is None
     fresh.close()
+
+
+def test_a_prior_stays_one_in_an_index_made_again(stores: Stores, receive: Receive, tmp_path: Path) -> None:
+    """The files alone tell that it is not to be analysed."""
+    stores.archive.note_prior("1.2.3")
+    receive("1.2.3")
+    assert _problems(stores) == {}
+    empty = Database.open(f"sqlite:///{tmp_path}/again.db")
+    empty.migrate()
+    rebuild(empty, stores.archive)
+    with empty.transaction() as connection:
+        found = find_study(connection, "1.2.3")
+    empty.close()
+    assert found is not None
+    assert found.state is StudyState.PRIOR

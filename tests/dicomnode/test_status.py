@@ -18,7 +18,7 @@ from dicomnode.config import CompletenessSettings, MetricsSettings, ModelSetting
 from dicomnode.dispatch import Dispatcher
 from dicomnode.metrics import NodeCollector
 from dicomnode.status import as_json, overview, show
-from storage import queue
+from storage import queue, retrievals
 from storage.archive import Archive
 from storage.room import Mark, Marks
 
@@ -99,3 +99,24 @@ def test_metrics_are_answered_on_the_configured_port(troubled: Stores) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     assert 'dicomnode_studies{state="receiving"} 1.0' in text
+
+
+def test_what_could_not_be_fetched_is_shown(troubled: Stores) -> None:
+    """With its reason and the command to try again; what came is shown too."""
+    with troubled.database.transaction() as connection:
+        retrievals.want_missing(connection, "1.2.3", 1)
+        retrievals.want_priors(connection, "1.2.3")
+        for outcome in ("2 of 4 images did not come", ""):
+            held = retrievals.claim(connection, "test", 60)
+            assert held is not None
+            if outcome:
+                retrievals.fail(connection, held, outcome, 0.0, max_attempts=1)
+            else:
+                retrievals.finish(connection, held, "0 priors wanted")
+    shown = overview(troubled.database, troubled.archive)
+    assert shown.retrievals == {"waiting": 0, "leased": 0, "done": 1, "dead": 1}
+    text = io.StringIO()
+    show(shown, Console(file=text, width=200))
+    assert "2 of 4 images did not come" in text.getvalue()
+    assert "dicomnode db requeue --retrieval 1" in text.getvalue()
+    assert "retrieval for 1.2.3: search 1.2.3: 0 priors wanted" in text.getvalue()

@@ -10,7 +10,18 @@ from sqlalchemy import Table, select, update
 from storage import commitment, outbox, queue
 from storage.database import Connection, Database
 from storage.errors import IllegalTransition, LeaseLost
-from storage.lifecycle import DELIVERY, JOB, STUDY, DeliveryState, JobState, StudyState, allows, sources_of
+from storage.lifecycle import (
+    DELIVERY,
+    JOB,
+    RETRIEVAL,
+    STUDY,
+    DeliveryState,
+    JobState,
+    RetrievalState,
+    StudyState,
+    allows,
+    sources_of,
+)
 from storage.outbox import Delivery
 from storage.queue import Lease
 from storage.schema import deliveries, jobs, studies
@@ -19,7 +30,10 @@ from tests.storage.samples import STUDY as UID
 from tests.storage.samples import claim, expire_leases, instance, put_state, queued_deliveries, queued_job, record
 
 
-@pytest.mark.parametrize(("table", "states"), [(STUDY, StudyState), (JOB, JobState), (DELIVERY, DeliveryState)])
+@pytest.mark.parametrize(
+    ("table", "states"),
+    [(STUDY, StudyState), (JOB, JobState), (DELIVERY, DeliveryState), (RETRIEVAL, RetrievalState)],
+)
 def test_every_state_is_in_its_table(table: dict, states: type) -> None:
     """Each table names each state once, and only a first state cannot be entered."""
     assert set(table) == set(states)
@@ -29,13 +43,13 @@ def test_every_state_is_in_its_table(table: dict, states: type) -> None:
 
 def test_no_state_follows_itself() -> None:
     """No table holds a change that changes nothing."""
-    for table in (STUDY, JOB, DELIVERY):
+    for table in (STUDY, JOB, DELIVERY, RETRIEVAL):
         assert not any(allows(table, state, state) for state in table)
 
 
 def test_sources_are_the_table_read_backwards() -> None:
     """`sources_of` and `allows` agree on every pair."""
-    for table in (STUDY, JOB, DELIVERY):
+    for table in (STUDY, JOB, DELIVERY, RETRIEVAL):
         for source, target in product(table, table):
             assert (source in sources_of(table, target)) == allows(table, source, target)
 

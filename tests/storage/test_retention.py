@@ -214,3 +214,13 @@ def test_a_row_whose_file_is_gone_is_forgotten(db: Database) -> None:
         with db.transaction() as connection:
             forget_instance(connection, one.sop_instance_uid)
     assert record(db, one) == [Recorded.NEW]
+
+
+def test_a_prior_may_go_though_nothing_was_made_of_it(db: Database) -> None:
+    """It had no results to deliver."""
+    record(db, instance())
+    _put(db, studies, state=StudyState.PRIOR)
+    assert _removable(db) == []
+    with_priors = replace(RULES, states=(StudyState.PRIOR,))
+    assert _removable(db, with_priors) == [STUDY]
+    assert _begin(db, with_priors)

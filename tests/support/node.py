@@ -103,8 +103,16 @@ class NodeConfig:
 
 
 def _block(heading: str, values: Mapping[str, object]) -> str:
+    return heading + "\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+
+
+def _toml(value: object) -> str:
     # A JSON string, number, boolean or list of these is also a TOML value.
-    return heading + "\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
 
 
 class NodeProcess:

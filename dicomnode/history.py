@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydicom import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, KeyObjectSelectionDocumentStorage, MammographyCADSRStorage
@@ -60,7 +61,8 @@ def is_overtaken(connection: Connection, lease: Lease) -> bool:
 
 def read_history(results: Sequence[SentResult], archive: Archive) -> History:
     """Look into the objects. One that cannot be read any more cannot be referred to, and is left out with a warning."""
-    headers = {result.sop_instance_uid: _header(result, archive) for result in results}
+    with archive.fetched(result.object_key for result in results) as paths:
+        headers = {result.sop_instance_uid: _header(result, paths[result.object_key]) for result in results}
     reports = [header for header in headers.values() if header is not None and header.SOPClassUID in _REPORTS]
     replaced = {uid for report in reports for uid in predecessors_of(report)}
     by_destination: dict[str, list[Dataset]] = {}
@@ -82,9 +84,9 @@ def _unrejected(sent: Sequence[Dataset]) -> tuple[EarlierObject, ...]:
     )
 
 
-def _header(result: SentResult, archive: Archive) -> Dataset | None:
+def _header(result: SentResult, path: Path) -> Dataset | None:
     try:
-        return read_header(archive.path(result.object_key))
+        return read_header(path)
     except ImageError as error:
         log.warning("earlier result unreadable", sop_instance_uid=result.sop_instance_uid, reason=str(error))
         return None

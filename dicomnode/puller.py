@@ -165,7 +165,8 @@ class Puller:
             of_rule = [item for item in instances if item.modality == rule.modality]
             if rule.modality not in held:
                 continue
-            subject = subject_of(read_header(self._archive.path(of_rule[0].object_key)))
+            with self._archive.fetched([of_rule[0].object_key]) as paths:
+                subject = subject_of(read_header(paths[of_rule[0].object_key]))
             if isinstance(subject, str):
                 return f"no priors: {subject}", []
             listed = self._pacs.studies(subject.patient, *period(rule, subject))

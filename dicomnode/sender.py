@@ -8,6 +8,7 @@ what gets through, not by a clock: a peer that hangs does not keep them.
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from dicomnode.commitment import new_transaction_uid
 from dicomnode.config import DestinationSettings, SenderSettings
@@ -17,7 +18,7 @@ from dicomnode.wire import ACCEPTED, OutgoingFile, Wire
 from storage import commitment, outbox
 from storage.archive import Archive
 from storage.database import Database
-from storage.errors import LeaseLost, StorageError
+from storage.errors import ArchiveFull, ArchiveUnavailable, LeaseLost, StorageError
 from storage.lifecycle import DeliveryState
 
 log = get_logger(__name__)
@@ -70,8 +71,10 @@ class Sender:
             if transaction_uid:
                 with self._database.transaction() as connection:
                     commitment.announce(connection, batch.deliveries, transaction_uid)
-            sent = self._wire.send(destination, self._files(batch), transaction_uid, self._renewal(batch))
-        except DeliveryFailed as error:
+            with self._archive.fetched(item.outgoing.object_key for item in batch.deliveries) as paths:
+                files = _files(batch, paths)
+                sent = self._wire.send(destination, files, transaction_uid, self._renewal(batch))
+        except (DeliveryFailed, ArchiveFull, ArchiveUnavailable) as error:
             self._put_back(batch.deliveries, str(error), watch)
             return
         except LeaseLost:
@@ -126,13 +129,6 @@ class Sender:
             return
         log.warning("delivery failed", deliveries=len(untried), reason=reason, duration_ms=watch.ms())
 
-    def _files(self, batch: outbox.DeliveryBatch) -> list[OutgoingFile]:
-        outgoing = [delivery.outgoing for delivery in batch.deliveries]
-        return [
-            OutgoingFile(item.sop_class_uid, item.sop_instance_uid, self._archive.path(item.object_key))
-            for item in outgoing
-        ]
-
     def _delivered(self, delivery: outbox.Delivery, watch: Stopwatch) -> None:
         with self._database.transaction() as connection:
             outbox.mark_delivered(connection, delivery)
@@ -168,3 +164,8 @@ class Sender:
         doubled = self._settings.retry_after_s * 2.0 ** min(before, MOST_DOUBLINGS)
         longest = min(doubled, self._settings.retry_after_max_s)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311  not for secrets
+
+
+def _files(batch: outbox.DeliveryBatch, paths: Mapping[str, Path]) -> list[OutgoingFile]:
+    outgoing = [delivery.outgoing for delivery in batch.deliveries]
+    return [OutgoingFile(item.sop_class_uid, item.sop_instance_uid, paths[item.object_key]) for item in outgoing]

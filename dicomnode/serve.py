@@ -79,6 +79,7 @@ def work(settings: Settings, *, with_parent: bool) -> None:
     with _stop_on_signal() as stop, assembly.open_stores(settings) as stores:
         if with_parent:
             threading.Thread(target=_stop_with_parent, args=(stop,), name="parent", daemon=True).start()
+        stores.archive.sweep_incoming()
         worker = assembly.make_worker(settings, stores, on_deadline=lambda: os._exit(EXIT_JOB_DEADLINE))
         log.info("worker ready", packages=[model.package for model in settings.models])
         run_rounds(partial(_round_or_end, worker), stop, PAUSE_S, "worker")

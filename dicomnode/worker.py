@@ -4,7 +4,8 @@ A worker may die at any instant. Before the last transaction nothing is visible 
 the same work to the same UIDs; after it the sender has everything.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from dicomnode.analysis import Model, StudyFile, analyse_study, failed_study
@@ -86,9 +87,9 @@ class Worker:
             return
         watch = Stopwatch()
         try:
-            files = self._files(lease)
-            study = analyse_study(lease.study_instance_uid, files, model, _created_at(lease))
-            self._finish(lease, study, watch)
+            with self._files(lease) as files:
+                study = analyse_study(lease.study_instance_uid, files, model, _created_at(lease))
+                self._finish(lease, study, watch)
         except (LeaseLost, _Outdated):
             raise
         except Exception as error:
@@ -144,7 +145,8 @@ class Worker:
     def _give_up(self, lease: queue.Lease, reason: str) -> None:
         model = self._models.get(lease.package)
         failure = f"This study could not be processed: {reason}."
-        study = failed_study(lease.study_instance_uid, self._files(lease), model, _created_at(lease), failure)
+        with self._files(lease) as files:
+            study = failed_study(lease.study_instance_uid, files, model, _created_at(lease), failure)
         objects = self._hand_over(lease, study, lambda connection: queue.bury(connection, lease, reason))
         log.error("job given up", reason=reason, objects=objects)
 
@@ -174,7 +176,8 @@ class Worker:
                 settle_study(connection, lease.study_instance_uid, lease.revision)
                 return _number_of_objects(parcels)
 
-    def _files(self, lease: queue.Lease) -> list[StudyFile]:
+    @contextmanager
+    def _files(self, lease: queue.Lease) -> Iterator[list[StudyFile]]:
         """What there is of the study. Raises _Outdated, or the job of the newer images would say the same again."""
         with self._database.transaction() as connection:
             # In this order: an image that comes between the two makes the job outdated, rather than slip in.
@@ -182,10 +185,11 @@ class Worker:
             study = find_study(connection, lease.study_instance_uid)
         if study is not None and study.revision > lease.revision:
             raise _Outdated
-        return [
-            StudyFile(self._archive.path(instance.object_key), instance.sop_instance_uid, instance.sha256)
-            for instance in instances
-        ]
+        with self._archive.fetched(instance.object_key for instance in instances) as paths:
+            yield [
+                StudyFile(paths[instance.object_key], instance.sop_instance_uid, instance.sha256)
+                for instance in instances
+            ]
 
     def _pack(self, lease: queue.Lease, study: StudyAnalysis, history: History) -> list[Parcel]:
         watch = Stopwatch()

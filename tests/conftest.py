@@ -1,14 +1,26 @@
 """What every test may use: throwaway databases and the reasons to skip."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import dcmtk
+from tests.support.object_storage import CREDENTIALS, ObjectStorage, running_object_storage
 from tests.support.postgres import postgres_server
 
 __all__ = ["postgres_server"]
+
+
+@pytest.fixture(scope="session")
+def object_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStorage]:
+    """S3-compatible object storage, with the credentials for it in the environment."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in CREDENTIALS.items():
+            environment.setenv(name, value)
+        with running_object_storage(tmp_path_factory.mktemp("object-storage")) as running:
+            yield running
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from engines.base import Analysed
 from storage.archive import Archive
 from storage.database import Database
 from tests.support.engine import FakeEngine, detection, model
+from tests.support.object_storage import ObjectStorage
 from tests.support.requests import take
 from tests.support.studies import mammogram
 
@@ -34,11 +35,15 @@ def _log_as_before() -> Iterator[None]:
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Iterator[Stores]:
-    """An empty SQLite database with the current schema, and an empty archive."""
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+    """An empty SQLite database with the current schema, and an empty archive: a folder, unless told "bucket"."""
     database = Database.open(f"sqlite:///{tmp_path}/node.db")
     database.migrate()
-    yield Stores(database, Archive(tmp_path / "archive", min_free_bytes=0))
+    if getattr(request, "param", "folder") == "folder":
+        yield Stores(database, Archive(tmp_path / "archive", min_free_bytes=0))
+    else:
+        service: ObjectStorage = request.getfixturevalue("object_storage")
+        yield Stores(database, service.open(service.make_bucket(), tmp_path / "archive"))
     database.close()
 
 

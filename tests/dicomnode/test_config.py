@@ -54,6 +54,8 @@ def test_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     [
         (("[archive]", "[archive]\ncolour = 1"), "archive.colour"),
         (("[archive]", '[archive]\nrefuse_below = "five"'), "archive.refuse_below"),
+        (("[archive]", '[archive]\nurl = "https://bucket"'), "archive.url"),
+        (("[archive]", '[retention]\nbelow_free_bytes = 1\n[archive]\nurl = "s3://bucket"'), "a bucket does not say"),
         (("[archive]", "[archive]\nrefuse_below = 1"), "in this order"),
         (("[archive]", '[archive]\nrefuse_below = "9%"\naccept_above = "5%"'), "in this order"),
         (('"PACS"]', '"A TITLE THAT IS TOO LONG"]'), "node.allowed_calling_ae_titles"),

@@ -21,6 +21,7 @@ from storage import outbox, queue
 from storage.lifecycle import JobState
 from storage.results import SentResult
 from tests.support.engine import FakeEngine, detection, model
+from tests.support.located import located
 
 Receive = Callable[..., Dataset]
 STUDY = "1.2.3"
@@ -64,7 +65,7 @@ class Arriving:
         """What a destination has once everything that waits has arrived, in order."""
         with self.stores.database.transaction() as connection:
             rows = outbox.deliveries_of_study(connection, STUDY)
-        return [dcmread(self.stores.archive.path(row.object_key)) for row in rows if row.destination == destination]
+        return [dcmread(located(self.stores.archive, row.object_key)) for row in rows if row.destination == destination]
 
 
 def reports(objects: Sequence[Dataset]) -> list[Dataset]:
@@ -242,11 +243,11 @@ def test_a_lost_file_of_an_earlier_run_stops_nothing(stores: Stores, receive: Re
     study.run()
     with stores.database.transaction() as connection:
         for row in outbox.deliveries_of_study(connection, STUDY):
-            stores.archive.path(row.object_key).unlink()
+            located(stores.archive, row.object_key).unlink()
     study.image("L")
     study.run()
     with stores.database.transaction() as connection:
         rows = outbox.deliveries_of_study(connection, STUDY)
-    new = [dcmread(path) for row in rows if (path := stores.archive.path(row.object_key)).exists()]
+    new = [dcmread(path) for row in rows if (path := located(stores.archive, row.object_key)).exists()]
     assert predecessors_of(reports(new)[0]) == []
     assert "KO" not in {item.Modality for item in new}

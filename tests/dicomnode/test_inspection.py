@@ -16,6 +16,7 @@ from storage.database import Database
 from storage.lifecycle import StudyState
 from storage.studies import find_instance, find_study, instances_of
 from tests.support.engine import FakeEngine, detection, model
+from tests.support.located import located
 
 Receive = Callable[..., Dataset]
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
@@ -36,13 +37,14 @@ def finished(stores: Stores, receive: Receive) -> Stores:
 
 
 def _files(stores: Stores, study: str, area: str = "studies") -> list[Path]:
-    return sorted(stores.archive.path(key) for key in stores.archive.keys(study, area))  # type: ignore[arg-type]  # both areas
+    return sorted(located(stores.archive, key) for key in stores.archive.keys(study, area))  # type: ignore[arg-type]  # both areas
 
 
 def _problems(stores: Stores) -> dict[str, str]:
     return {Path(item.object_key).name: item.reason for item in check_archive(stores.database, stores.archive)}
 
 
+@pytest.mark.parametrize("stores", ["folder", "bucket"], indirect=True)
 def test_nothing_is_wrong_with_a_sound_archive(finished: Stores) -> None:
     """No file and no row is complained about."""
     assert _problems(finished) == {}
@@ -69,6 +71,7 @@ def test_each_kind_of_damage_is_told(finished: Stores) -> None:
     assert len(found) == 5
 
 
+@pytest.mark.parametrize("stores", ["folder", "bucket"], indirect=True)
 def test_the_index_comes_back_from_files_alone(finished: Stores, tmp_path: Path) -> None:
     """Row for row as it was; what has results is done, the rest will be analysed."""
     fresh = Database.open(f"sqlite:///{tmp_path}/fresh.db")

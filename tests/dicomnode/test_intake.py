@@ -11,6 +11,7 @@ from dicomnode.errors import RefusedInstance
 from dicomnode.intake import Intake
 from storage.archive import Archive
 from storage.studies import Recorded, find_instance, instances_of
+from tests.support.located import located
 from tests.support.requests import encoded, incoming, take
 from tests.support.studies import mammogram
 
@@ -33,7 +34,7 @@ def test_what_was_sent_is_on_disk_and_in_the_database(stores: Stores, intake: In
     with stores.database.transaction() as connection:
         row = find_instance(connection, dataset.SOPInstanceUID)
     assert row == taken.instance
-    read = dcmread(stores.archive.path(taken.instance.object_key))
+    read = dcmread(located(stores.archive, taken.instance.object_key))
     assert read.to_json() == dataset.to_json()
     assert read.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID
 
@@ -54,8 +55,8 @@ def test_other_bytes_under_a_known_uid_are_refused(stores: Stores, intake: Intak
     refused = _refusal(intake, dataset)
     assert refused.status == 0xC111
     assert "other content" in str(refused)
-    assert _files(tmp_path) == [stores.archive.path(first.object_key)]
-    assert dcmread(stores.archive.path(first.object_key)).ImageLaterality == "R"
+    assert _files(tmp_path) == [located(stores.archive, first.object_key)]
+    assert dcmread(located(stores.archive, first.object_key)).ImageLaterality == "R"
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"])
@@ -155,7 +156,7 @@ def test_without_waiting_for_the_disk_all_else_holds(stores: Stores, monkeypatch
     instance = take(intake, dataset).instance
     with stores.database.transaction() as connection:
         assert find_instance(connection, dataset.SOPInstanceUID) == instance
-    assert dcmread(stores.archive.path(instance.object_key)).SOPInstanceUID == dataset.SOPInstanceUID
+    assert dcmread(located(stores.archive, instance.object_key)).SOPInstanceUID == dataset.SOPInstanceUID
     dataset.ImageLaterality = "L"
     assert _refusal(intake, dataset).status == 0xC111
     hasty.close()

@@ -15,6 +15,7 @@ from dicomnode.parcels import Parcel, pack
 from dicomnode.results.build import ResultObject, build_results
 from dicomnode.results.options import Options
 from tests.dicomnode.results.samples import forms
+from tests.support.located import located
 
 EVERYTHING = tuple(kind.value for kind in ResultKind)
 
@@ -37,7 +38,7 @@ def test_every_destination_gets_what_it_wants(stores: Stores) -> None:
         stores, destination("all", objects=["seg", "sc", "sr"]), destination("sr", objects=["sr"]), destination("plain")
     )
     modalities = {
-        name: [dcmread(stores.archive.path(item.object_key)).Modality for item in parcel.objects]
+        name: [dcmread(located(stores.archive, item.object_key)).Modality for item in parcel.objects]
         for name, parcel in found.items()
     }
     assert modalities["sr"] == ["SR"]

@@ -23,6 +23,7 @@ from dicomnode.intake import Incoming, Intake, Taken
 from dicomnode.receiver import Receiver
 from storage.incoming import IncomingFile
 from storage.studies import find_instance
+from tests.support.located import located
 from tests.support.raw_association import (
     NotAccepted,
     RawAssociation,
@@ -93,7 +94,7 @@ def test_echo_and_store(stores: Stores, intake: Intake) -> None:
         row = find_instance(connection, dataset.SOPInstanceUID)
     assert row is not None
     assert row.calling_ae_title == "PACS"
-    assert stores.archive.path(row.object_key).stat().st_size == row.size_bytes
+    assert located(stores.archive, row.object_key).stat().st_size == row.size_bytes
 
 
 @pytest.mark.parametrize(("calling", "called"), [("STRANGER", "DICOMNODE"), ("PACS", "SOMEBODY")])
@@ -250,7 +251,7 @@ def test_a_sender_that_drips_is_let_go(
             assert _drip(raw, whole, size) < 5
         wait_until(lambda: told in str(lines), "the log says why")
     assert stores.archive.sweep_incoming() == 0
-    assert not list(stores.archive.path("studies/00/1/1-0123456789abcdef.dcm").parents[3].glob("incoming/*"))
+    assert not list(located(stores.archive, "studies/00/1/1-0123456789abcdef.dcm").parents[3].glob("incoming/*"))
 
 
 def _drip(raw: RawAssociation, data: bytes, size: int) -> float:

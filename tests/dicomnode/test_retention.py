@@ -51,7 +51,9 @@ def _deliver(stores: Stores) -> list[Dataset]:
         batch = outbox.claim_batch(connection, "test", 60, ["pacs"])
         for delivery in batch.deliveries if batch else ():
             outbox.mark_delivered(connection, delivery)
-    return [dcmread(stores.archive.path(item.outgoing.object_key)) for item in batch.deliveries] if batch else []
+    sent = [item.outgoing.object_key for item in batch.deliveries] if batch else []
+    with stores.archive.fetched(sent) as paths:
+        return [dcmread(path) for path in paths.values()]
 
 
 @pytest.fixture
@@ -80,8 +82,11 @@ def _study(stores: Stores, uid: str = "1.2.3") -> StudyRecord:
     return found
 
 
-def _files(tmp_path: Path) -> list[Path]:
-    return [path for area in ("studies", "results") for path in (tmp_path / "archive" / area).rglob("*.dcm")]
+def _keys(stores: Stores) -> list[str]:
+    return [*stores.archive.keys("1.2.3"), *stores.archive.keys("1.2.3", "results")]
+
+
+ON_EACH_STORE = pytest.mark.parametrize("stores", ["folder", "bucket"], indirect=True)
 
 
 def test_nothing_is_removed_unless_told(delivered: Stores) -> None:
@@ -92,12 +97,13 @@ def test_nothing_is_removed_unless_told(delivered: Stores) -> None:
     assert _study(delivered).state is StudyState.DONE
 
 
-def test_a_study_goes_with_its_results(delivered: Stores, tmp_path: Path) -> None:
+@ON_EACH_STORE
+def test_a_study_goes_with_its_results(delivered: Stores) -> None:
     """Files, rows and folders; one line in the log, without anything of the patient; then there is no more to do."""
     with capture_logs() as lines:
         assert _retention(delivered).do_one_round()
-    assert _files(tmp_path) == []
-    assert not list((tmp_path / "archive" / "studies").glob("*/*"))
+    assert _keys(delivered) == []
+    assert not list(delivered.archive.studies())
     assert _study(delivered).state is StudyState.REMOVED
     (line,) = lines
     assert line.pop("duration_ms") >= 0
@@ -113,7 +119,8 @@ def test_a_study_goes_with_its_results(delivered: Stores, tmp_path: Path) -> Non
     assert list(check_archive(delivered.database, delivered.archive)) == []
 
 
-def test_what_is_not_delivered_stays(stores: Stores, receive: Receive, tmp_path: Path) -> None:
+@ON_EACH_STORE
+def test_what_is_not_delivered_stays(stores: Stores, receive: Receive) -> None:
     """While anything waits, is on its way, or was given up; also if the disk is full."""
     receive()
     _analyse(stores)
@@ -126,9 +133,9 @@ def test_what_is_not_delivered_stays(stores: Stores, receive: Receive, tmp_path:
             outbox.mark_failed(connection, delivery, "refused", 0.0, 1)
         assert outbox.delivery_counts(connection)[DeliveryState.DEAD] == len(batch.deliveries)
     assert not _retention(stores, strict).do_one_round()
-    assert len(_files(tmp_path)) == 3
+    assert len(_keys(stores)) == 3
     assert _retention(stores, strict.model_copy(update={"only_delivered": False})).do_one_round()
-    assert _files(tmp_path) == []
+    assert _keys(stores) == []
 
 
 def test_room_is_made_from_the_oldest_on_and_no_more_than_is_wanted(
@@ -213,7 +220,7 @@ def test_a_killed_remover_leaves_nothing_that_matters(
     assert found.removed_instances == 2
     _retention(delivered, RetentionSettings()).do_one_round()
     assert _study(delivered).state is StudyState.REMOVED
-    assert _files(tmp_path) == []
+    assert _keys(delivered) == []
 
 
 def test_one_study_that_cannot_be_removed_does_not_stop_the_others(
@@ -240,6 +247,7 @@ def test_one_study_that_cannot_be_removed_does_not_stop_the_others(
     assert _study(delivered).state is StudyState.REMOVED
 
 
+@ON_EACH_STORE
 def test_a_late_image_of_a_removed_study_is_kept_and_not_analysed_alone(
     delivered: Stores, images: list[Dataset], receive: Receive
 ) -> None:
@@ -263,6 +271,7 @@ def test_a_late_image_of_a_removed_study_is_kept_and_not_analysed_alone(
     assert not sent & {item.SOPInstanceUID for item in again}, "the late image makes it another run"
 
 
+@ON_EACH_STORE
 def test_the_whole_study_sent_again_gives_the_same_objects(delivered: Stores, images: list[Dataset]) -> None:
     """A removed study that is routed again is an ordinary study, and adds nothing at the destination."""
     with delivered.database.transaction() as connection:
@@ -298,6 +307,7 @@ def test_an_image_whose_study_is_being_removed_is_asked_to_come_again(
     assert receive("1.2.3").StudyInstanceUID == "1.2.3"
 
 
+@ON_EACH_STORE
 def test_an_image_whose_file_went_before_its_row_came_is_not_acknowledged(
     delivered: Stores, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +333,7 @@ def test_an_image_whose_file_went_before_its_row_came_is_not_acknowledged(
     assert take(intake, image).instance == known
 
 
+@ON_EACH_STORE
 def test_notes_of_removed_studies_outlive_the_database(delivered: Stores, receive: Receive, tmp_path: Path) -> None:
     """An index made again from the archive alone still knows that a late image is late."""
     _retention(delivered).do_one_round()

@@ -17,6 +17,7 @@ from dicomnode.intake import Intake
 from dicomnode.remote import Patient, RemoteInstance, Wanted
 from dicomnode.web import PAGE, WebPacs
 from storage.studies import find_instance
+from tests.support.located import located
 from tests.support.studies import mammogram
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -59,7 +60,7 @@ def test_an_instance_is_stored_durably(intake: Intake, stores: Stores) -> None:
         row = find_instance(connection, image.SOPInstanceUID)
     assert row is not None
     assert row.calling_ae_title == "PACS"
-    assert stores.archive.path(row.object_key).stat().st_size == row.size_bytes
+    assert located(stores.archive, row.object_key).stat().st_size == row.size_bytes
 
 
 def _of_unreadable_syntax() -> bytes:

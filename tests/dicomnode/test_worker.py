@@ -17,6 +17,7 @@ from storage import outbox, queue
 from storage.lifecycle import JobState
 from storage.schema import jobs
 from tests.support.engine import FakeEngine, detection, model
+from tests.support.located import located
 
 Receive = Callable[..., Dataset]
 REPORT = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -60,7 +61,7 @@ class Bench:
             batch = outbox.claim_batch(connection, "test", 60, [destination])
         if batch is None:
             return []
-        return [dcmread(self.stores.archive.path(item.outgoing.object_key)) for item in batch.deliveries]
+        return [dcmread(located(self.stores.archive, item.outgoing.object_key)) for item in batch.deliveries]
 
 
 def _settings(max_attempts: int = 3) -> WorkerSettings:

@@ -34,6 +34,7 @@ from storage.database import Database
 from storage.lifecycle import RetrievalState, StudyState
 from storage.studies import find_study, instances_of
 from tests.support import dcmtk, orthanc, studies
+from tests.support.located import located
 from tests.support.node import Destination, NodeConfig, running_node
 from tests.support.orthanc import DICOMWEB, Orthanc, running_orthanc
 from tests.support.requests import encoded, take
@@ -90,7 +91,7 @@ class Node:
         """What is here of a study, by SOP Instance UID."""
         with self.stores.database.transaction() as connection:
             found = instances_of(connection, study)
-        return {item.sop_instance_uid: dcmread(self.stores.archive.path(item.object_key)) for item in found}
+        return {item.sop_instance_uid: dcmread(located(self.stores.archive, item.object_key)) for item in found}
 
     def state(self, study: str) -> StudyState | None:
         """Where a study is on its way."""

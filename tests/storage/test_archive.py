@@ -3,24 +3,29 @@
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from storage.archive import Archive, StoredFile
+from storage.archive import Archive, Area, StoredFile
 from storage.errors import ArchiveFull, InvalidObjectKey, InvalidUid
 from storage.room import Room
 from tests.storage.samples import store_instance
+from tests.support.object_storage import ObjectStorage
 
 STUDY = "1.2.840.1"
 UID = "1.2.840.1.7"
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    """Make an empty archive that wants no reserve."""
-    return Archive(tmp_path / "archive", min_free_bytes=0)
+@pytest.fixture(params=["folder", "bucket"])
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Archive:
+    """Make an empty archive that wants no reserve, on each kind of store."""
+    if request.param == "folder":
+        return Archive(tmp_path / "archive", min_free_bytes=0)
+    service: ObjectStorage = request.getfixturevalue("object_storage")
+    return service.open(service.make_bucket(), tmp_path / "archive")
 
 
 def files(root: Path) -> list[Path]:
@@ -28,14 +33,26 @@ def files(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if path.is_file())
 
 
-def test_an_instance_is_found_under_its_key(archive: Archive, tmp_path: Path) -> None:
+def content(archive: Archive, object_key: str) -> bytes:
+    """The bytes of an object, as a reader gets them."""
+    with archive.fetched([object_key]) as paths:
+        return paths[object_key].read_bytes()
+
+
+def everything(archive: Archive) -> list[str]:
+    """Keys of all objects."""
+    areas: tuple[Area, ...] = ("studies", "results")
+    return sorted(key for area in areas for study in archive.studies(area=area) for key in archive.keys(study, area))
+
+
+def test_an_instance_is_found_under_its_key(archive: Archive) -> None:
     """The file holds all parts in order; the digest leaves out those before `digest_from`."""
     stored = store_instance(archive, STUDY, UID, [b"meta", b"data", memoryview(b"set")], digest_from=1)
     sha256 = hashlib.sha256(b"dataset").hexdigest()
     shard = hashlib.sha256(STUDY.encode()).hexdigest()[:2]
     assert stored == StoredFile(f"studies/{shard}/{STUDY}/{UID}-{sha256[:16]}.dcm", 11, sha256)
-    assert archive.path(stored.object_key).read_bytes() == b"metadataset"
-    assert files(tmp_path / "archive") == [tmp_path / "archive" / stored.object_key]
+    assert content(archive, stored.object_key) == b"metadataset"
+    assert everything(archive) == [stored.object_key]
 
 
 def test_results_have_a_place_of_their_own(archive: Archive) -> None:
@@ -53,14 +70,15 @@ def test_the_same_bytes_have_the_same_key_and_other_bytes_another(archive: Archi
     other = store_instance(archive, STUDY, UID, [b"meta A", b"DATASET"], digest_from=1)
     assert again.object_key == first.object_key
     assert other.object_key != first.object_key
-    assert archive.path(first.object_key).read_bytes().endswith(b"dataset")
-    assert archive.path(other.object_key).read_bytes().endswith(b"DATASET")
+    assert content(archive, first.object_key).endswith(b"dataset")
+    assert content(archive, other.object_key).endswith(b"DATASET")
 
 
-def test_patients_data_is_for_this_user_only(archive: Archive, tmp_path: Path) -> None:
+def test_patients_data_is_for_this_user_only(tmp_path: Path) -> None:
     """Folders 0700 and files 0600, whatever the umask is, from the root down."""
     before = os.umask(0)
     try:
+        archive = Archive(tmp_path / "archive", 0)
         store_instance(archive, STUDY, UID, [b"x"])
         Archive(tmp_path / "other" / "archive")
     finally:
@@ -110,7 +128,7 @@ def test_a_hostile_uid_never_becomes_a_path(archive: Archive, tmp_path: Path, ui
 def test_uids_that_real_senders_write_are_taken(archive: Archive, uid: str) -> None:
     """Also those that the standard would not have: refusing an image helps nobody."""
     stored = store_instance(archive, uid, uid, [b"x"])
-    assert archive.path(stored.object_key).read_bytes() == b"x"
+    assert content(archive, stored.object_key) == b"x"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +146,9 @@ def test_uids_that_real_senders_write_are_taken(archive: Archive, uid: str) -> N
 def test_only_keys_of_the_archive_name_a_file(archive: Archive, key: str) -> None:
     """A key from a damaged row cannot reach outside."""
     with pytest.raises(InvalidObjectKey):
-        archive.path(key)
+        archive.holds(key)
+    with pytest.raises(InvalidObjectKey), archive.fetched([key]):
+        pytest.fail("the key was taken")
     with pytest.raises(InvalidObjectKey):
         archive.remove(key)
 
@@ -138,8 +158,27 @@ def test_removing_removes_and_may_be_repeated(archive: Archive) -> None:
     one, two = (store_instance(archive, STUDY, UID, [content]) for content in (b"1", b"2"))
     archive.remove(one.object_key)
     archive.remove(one.object_key)
-    assert not archive.path(one.object_key).exists()
-    assert archive.path(two.object_key).exists()
+    assert [archive.holds(stored.object_key) for stored in (one, two)] == [False, True]
+    assert everything(archive) == [two.object_key]
+
+
+def test_notes_of_removed_studies_are_found_again(archive: Archive) -> None:
+    """Each once, however often it was noted; they are no objects."""
+    for study, instances in (("1.2", 3), ("1.2", 3), ("1.3", 0)):
+        archive.note_removed(study, instances)
+    assert sorted(archive.removed()) == [("1.2", 3), ("1.3", 0)]
+    assert everything(archive) == []
+
+
+def test_a_study_is_listed_with_its_objects_and_their_times(archive: Archive) -> None:
+    """What came a moment ago is not from before or after that."""
+    stored = {store_instance(archive, STUDY, f"{UID}.{number}", [b"x"]).object_key for number in range(3)}
+    store_instance(archive, "1.2.840.2", UID, [b"x"])
+    found = list(archive.listed(STUDY))
+    assert {item.key for item in found} == stored
+    assert all(abs(item.modified_at - time.time()) < 600 for item in found)
+    assert sorted(archive.studies()) == [STUDY, "1.2.840.2"]
+    assert sorted(archive.studies(changed_after=time.time() - 600)) == [STUDY, "1.2.840.2"]
 
 
 def test_below_the_reserve_nothing_is_taken(tmp_path: Path) -> None:
@@ -182,7 +221,8 @@ def test_a_file_that_grows_into_the_reserve_is_given_up(tmp_path: Path, monkeypa
     assert files(tmp_path / "archive") == []
 
 
-def test_an_archive_is_opened_again_with_what_is_in_it(archive: Archive, tmp_path: Path) -> None:
+def test_an_archive_is_opened_again_with_what_is_in_it(tmp_path: Path) -> None:
     """A second start finds the objects of the first."""
+    archive = Archive(tmp_path / "archive", 0)
     stored = store_instance(archive, STUDY, UID, [b"x"])
-    assert Archive(tmp_path / "archive").path(stored.object_key).read_bytes() == b"x"
+    assert content(Archive(tmp_path / "archive"), stored.object_key) == b"x"

@@ -14,6 +14,7 @@ import pytest
 from storage.archive import Archive
 from storage.errors import ArchiveFull, ArchiveUnavailable
 from tests.storage.samples import store_instance
+from tests.support.located import located
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = "1.2.840.1"
@@ -54,9 +55,9 @@ def test_a_full_disk_is_reported_and_leaves_nothing(small_disk: Path) -> None:
     # has_room sees the free space when the first part comes; the rest of the parts then fills the disk.
     with pytest.raises(ArchiveFull, match="No space left"):
         store_instance(archive, STUDY, f"{UID}.1", [b"x" * 100_000] * 20)
-    assert files(small_disk) == [archive.path(kept.object_key)]
+    assert files(small_disk) == [located(archive, kept.object_key)]
     again = store_instance(archive, STUDY, f"{UID}.2", [b"y" * 300_000])
-    assert archive.path(again.object_key).read_bytes() == b"y" * 300_000
+    assert located(archive, again.object_key).read_bytes() == b"y" * 300_000
 
 
 def test_a_full_disk_stops_a_new_archive(small_disk: Path) -> None:
@@ -108,7 +109,7 @@ def test_short_writes_are_continued(archive: Archive, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:7])))
     stored = store_instance(archive, STUDY, UID, [b"0123456789" * 5, b"abc"])
     assert stored.size_bytes == 53
-    assert archive.path(stored.object_key).read_bytes() == b"0123456789" * 5 + b"abc"
+    assert located(archive, stored.object_key).read_bytes() == b"0123456789" * 5 + b"abc"
 
 
 @pytest.fixture
@@ -148,8 +149,8 @@ def test_nothing_waits_for_the_disk_where_it_need_not(archive: Archive, calls: l
     incoming.write(b"x" * 3_000_000)
     stored = archive.keep(incoming, STUDY, UID, durable=False)
     assert calls == [("rename", STUDY)]
-    assert archive.path(stored.object_key).stat().st_size == 3_000_000
-    assert archive.path(stored.object_key).parents[1].stat().st_mode & 0o777 == 0o700
+    assert located(archive, stored.object_key).stat().st_size == 3_000_000
+    assert located(archive, stored.object_key).parents[1].stat().st_mode & 0o777 == 0o700
     calls.clear()
     store_instance(archive, STUDY, f"{UID}.1", [b"x"])
     assert ("fsync", "studies") in calls
@@ -216,7 +217,7 @@ def test_only_what_a_killed_writer_left_is_swept(archive: Archive, tmp_path: Pat
         writer.send_signal(signal.SIGKILL)
         writer.wait()
     assert archive.sweep_incoming() == 1
-    assert files(tmp_path / "archive") == [archive.path(kept.object_key)]
+    assert files(tmp_path / "archive") == [located(archive, kept.object_key)]
 
 
 def test_sweeping_beside_busy_writers_loses_nothing(archive: Archive, tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_sweeping_beside_busy_writers_loses_nothing(archive: Archive, tmp_path: 
 
     def store(thread: int) -> list[Path]:
         return [
-            archive.path(store_instance(archive, STUDY, f"1.{thread}.{number}", [b"x" * number]).object_key)
+            located(archive, store_instance(archive, STUDY, f"1.{thread}.{number}", [b"x" * number]).object_key)
             for number in range(1, 30)
         ]
 

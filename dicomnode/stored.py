@@ -1,0 +1,62 @@
+"""The row that an instance in the archive should have, made from its file alone."""
+
+import hashlib
+import struct
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.errors import InvalidDicomError
+
+from dicomnode.errors import RefusedInstance
+from dicomnode.filing import read_filing_attributes
+from storage.archive import Archive
+from storage.errors import ArchiveUnavailable
+from storage.studies import Instance
+
+PREAMBLE_BYTES = 132  # PS3.10 7.1: preamble and prefix
+# (0002,0000) UL of 4 bytes, the first element of the file meta information: the length of what follows it.
+GROUP_LENGTH = struct.Struct("<HH2sHI")
+INFLATED_BYTES = 4 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as it should be. object_key: of the file; reason: what is wrong with it."""
+
+    object_key: str
+    reason: str
+
+
+def read_stored(archive: Archive, key: str) -> Instance | Problem:
+    """The row that a file should have, or why none can be made."""
+    try:
+        with archive.fetched([key]) as paths:
+            meta = dcmread(paths[key], stop_before_pixels=True, specific_tags=[]).file_meta
+            return _instance(paths[key], key, meta)
+    except (InvalidDicomError, OSError, AttributeError, ValueError, struct.error) as error:
+        return Problem(key, f"the file is no DICOM file of ours ({type(error).__name__})")
+    except RefusedInstance as error:
+        return Problem(key, f"the file is damaged: {error}")
+    except ArchiveUnavailable as error:
+        return Problem(key, f"the file cannot be had: {error}")
+
+
+def _instance(path: Path, key: str, meta: FileMetaDataset) -> Instance:
+    """Raises RefusedInstance, OSError, ValueError."""
+    whole = memoryview(path.read_bytes())
+    *_, length = GROUP_LENGTH.unpack_from(whole, PREAMBLE_BYTES)
+    dataset = whole[PREAMBLE_BYTES + GROUP_LENGTH.size + length :]
+    sha256 = hashlib.sha256(dataset).hexdigest()
+    if not key.endswith(f"-{sha256[:16]}.dcm"):
+        raise ValueError("the content does not fit the name")
+    syntax = str(meta.TransferSyntaxUID)
+    return Instance(
+        **asdict(read_filing_attributes(dataset, syntax, INFLATED_BYTES)),
+        transfer_syntax_uid=syntax,
+        object_key=key,
+        size_bytes=len(whole),
+        sha256=sha256,
+        calling_ae_title=str(meta.get("SourceApplicationEntityTitle", "")).strip(),
+    )

@@ -250,7 +250,15 @@ def open_model(
 
 
 def _server(settings: ModelSettings, triton: TritonSection) -> TritonSettings:
-    return TritonSettings(triton.url or "", settings.triton_model or "", triton.limit_s, triton.shared_memory)
+    return TritonSettings(
+        triton.url or "",
+        settings.triton_model or "",
+        triton.limit_s,
+        triton.shared_memory,
+        triton.authorities,
+        triton.certificate,
+        triton.private_key,
+    )
 
 
 def policy_of(settings: ModelSettings) -> SelectionPolicy:

@@ -249,11 +249,21 @@ class MetricsSettings(_Section):
 
 
 class TritonSection(_Section):
-    """`[triton]`: the inference server of the backend triton; unused by the others."""
+    """`[triton]`: the inference server of the backend triton; unused by the others. TLS is spoken with authorities."""
 
     url: str | None = None
     limit_s: Seconds = LIMIT_S
     shared_memory: SharedMemory = "auto"
+    authorities: Path | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key_and_judges(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None) or (self.certificate and not self.authorities):
+            msg = "certificate and private_key belong together, and need authorities"
+            raise ValueError(msg)
+        return self
 
 
 class TensorRtSection(_Section):

@@ -1,6 +1,7 @@
 """Asks a model of a Triton server, inputs by gRPC or through shared memory. Needs tritonclient (extra triton)."""
 
 import logging
+import os
 import uuid
 import weakref
 from collections.abc import Mapping
@@ -16,13 +17,18 @@ from tritonclient.grpc import (  # type: ignore[import-untyped]  # the same
 )
 from tritonclient.utils import InferenceServerException
 
-from engines.errors import EngineOutputError, InferenceError
+from engines.errors import BackendUnavailable, EngineOutputError, InferenceError
 from engines.onnx import INPUT_NAME
 from engines.triton.settings import TritonSettings
 
 log = logging.getLogger(__name__)
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]", "unix"})
+CHANNEL = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_reconnect_backoff_ms", 5000),  # a server that is back is found again by the job's next attempt
+)
 AWAY = frozenset({"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"})
 
 
@@ -93,6 +99,22 @@ class TritonBackend:
         if absent:
             raise EngineOutputError(f"the Triton server gives no output {', '.join(absent)}")
         return {name: np.asarray(values, np.float32) for name, values in found.items()}
+
+
+def connect(settings: TritonSettings) -> InferenceServerClient:
+    """A client, which connects with its first question. Raises BackendUnavailable: a file for TLS cannot be read."""
+    files = (settings.authorities, settings.private_key, settings.certificate)
+    unreadable = [str(file) for file in files if file and not os.access(file, os.R_OK)]
+    if unreadable:
+        raise BackendUnavailable(f"the files for TLS with the Triton server cannot be read: {', '.join(unreadable)}")
+    return InferenceServerClient(
+        settings.url,
+        ssl=settings.authorities is not None,
+        root_certificates=settings.authorities,
+        private_key=settings.private_key,
+        certificate_chain=settings.certificate,
+        channel_args=CHANNEL,
+    )
 
 
 def make_region(client: InferenceServerClient, size_bytes: int, settings: TritonSettings) -> Region | None:

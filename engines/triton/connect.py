@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NEEDS = "pip install 'dicomnode[triton]'"
-CHANNEL = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_reconnect_backoff_ms", 5000),  # a server that is back is found again by the job's next attempt
-)
 
 
 def open_triton(package: ModelPackage, precision: str, settings: TritonSettings) -> "TritonBackend":
@@ -36,18 +31,15 @@ def open_triton(package: ModelPackage, precision: str, settings: TritonSettings)
     if not settings.url:
         raise BackendUnavailable('no server is named: set url under [triton], as "gpu-server:8001"')
     try:
-        from tritonclient.grpc import (  # type: ignore[import-untyped]  # noqa: PLC0415 - no stubs; a probe
-            InferenceServerClient,
-        )
-        from tritonclient.utils import (  # type: ignore[import-untyped]  # noqa: PLC0415 - the same
+        from tritonclient.utils import (  # type: ignore[import-untyped]  # noqa: PLC0415 - no stubs; a probe
             InferenceServerException,
         )
 
-        from engines.triton.backend import trouble  # noqa: PLC0415 - the same
+        from engines.triton.backend import connect, trouble  # noqa: PLC0415 - the same
     except ImportError as error:
         raise BackendUnavailable(f"the backend triton is not installed: {NEEDS}") from error
     named = replace(settings, model=settings.model or model_name(package, precision))
-    client = InferenceServerClient(named.url, channel_args=CHANNEL)
+    client = connect(named)
     try:
         backend = _checked(client, package, precision, named)
         golden = golden_inputs(package)

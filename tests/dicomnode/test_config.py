@@ -128,6 +128,13 @@ def test_triton_needs_a_server(tmp_path: Path) -> None:
     assert load_settings(path).triton.url == "gpu-server:8001"
 
 
+def test_tritons_certificate_needs_a_judge(tmp_path: Path) -> None:
+    """A certificate of ours without the authorities of theirs would be shown to anybody."""
+    path = _write(tmp_path, MINIMAL + '[triton]\ncertificate = "/node.pem"\nprivate_key = "/node.key"\n')
+    with pytest.raises(ConfigurationError, match="belong together, and need authorities"):
+        load_settings(path)
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     """A path that is not there is said, not traced."""
     with pytest.raises(ConfigurationError, match="no configuration file"):

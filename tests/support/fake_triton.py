@@ -18,6 +18,8 @@ import onnxruntime
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
+from tests.support.certificates import Identity
+
 SHM = Path("/dev/shm")  # noqa: S108  where POSIX shared memory is on Linux
 
 
@@ -109,12 +111,18 @@ def load(repository: Path) -> FakeTriton:
     return FakeTriton(models)
 
 
+def _credentials(identity: Identity) -> grpc.ServerCredentials:
+    pair = (identity.private_key.read_bytes(), identity.certificate.read_bytes())
+    return grpc.ssl_server_credentials([pair], identity.authority.read_bytes(), require_client_auth=True)
+
+
 @contextmanager
-def serving(service: FakeTriton, port: int = 0) -> Iterator[int]:
-    """Its port, on which it answers until the end of the context."""
+def serving(service: FakeTriton, port: int = 0, identity: Identity | None = None) -> Iterator[int]:
+    """Its port, on which it answers until the end of the context. identity: speaks TLS, and wants a certificate."""
     server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)])
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    where = f"127.0.0.1:{port}"
+    bound = server.add_secure_port(where, _credentials(identity)) if identity else server.add_insecure_port(where)
     server.start()
     try:
         yield bound

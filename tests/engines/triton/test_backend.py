@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
 
 from engines.base import Analysed, InputImage
 from engines.detector import Detector
@@ -17,6 +18,7 @@ from engines.package import ModelPackage, find_package, load_package
 from engines.triton.repository import DIGEST, export_repository, model_name
 from engines.triton.settings import TritonSettings
 from tests.engines.phantom import Blob, phantom
+from tests.support.certificates import issue
 from tests.support.waiting import free_port, wait_until
 
 pytest.importorskip("tritonclient.grpc", reason="the extra triton is not installed")
@@ -197,3 +199,24 @@ def test_without_a_server_nothing_starts(package: ModelPackage) -> None:
     nobody = TritonSettings(f"127.0.0.1:{free_port()}", limit_s=5.0)
     with pytest.raises(BackendUnavailable, match=r"asked for by name and cannot run: .* cannot be reached"):
         open_engine(package, "triton", triton=nobody)
+
+
+def test_tls_on_both_sides(package: ModelPackage, service: FakeTriton, tmp_path: Path) -> None:
+    """A server of ours is used, one of another authority is not, nor does ours take a node without certificate."""
+    ours, others = trustme.CA(), trustme.CA()
+    server, node = issue(ours, "server", tmp_path), issue(ours, "node", tmp_path)
+    stranger = issue(others, "stranger", tmp_path)
+    with serving(service, identity=server) as port:
+        trusting = TritonSettings(
+            f"localhost:{port}", "", LIMIT_S, "off", node.authority, node.certificate, node.private_key
+        )
+        assert open_triton(package, "fp32", trusting).largest_batch >= 1
+        for wrong in (
+            replace(trusting, authorities=stranger.authority),
+            replace(trusting, certificate=None, private_key=None),
+            replace(trusting, authorities=None, certificate=None, private_key=None),
+        ):
+            with pytest.raises(BackendUnavailable, match="cannot be reached"):
+                open_triton(package, "fp32", replace(wrong, limit_s=10.0))
+        with pytest.raises(BackendUnavailable, match=r"TLS with the Triton server cannot be read: .*missing"):
+            open_triton(package, "fp32", replace(trusting, authorities=tmp_path / "missing.pem"))

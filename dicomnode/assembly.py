@@ -20,12 +20,13 @@ from dicomnode.config import (
 )
 from dicomnode.dispatch import Dispatcher
 from dicomnode.errors import ConfigurationError
-from dicomnode.evidence import Associations, Evidence, OpenAssociations, PacsHasMore
+from dicomnode.evidence import Announcements, Associations, Evidence, OpenAssociations, PacsHasMore
 from dicomnode.fetched import Fetched
 from dicomnode.find import Caller
 from dicomnode.findings import CodedLabel, ScoreMeaning
 from dicomnode.intake import Intake
 from dicomnode.logs import get_logger
+from dicomnode.notices import Notices
 from dicomnode.puller import Puller
 from dicomnode.receiver import Receiver
 from dicomnode.remote import Pacs, count_by_modality
@@ -124,6 +125,7 @@ def make_receiver(settings: Settings, stores: Stores, arriving: Associations) ->
         arriving,
         _commitments(settings, stores).take,
         load_users(settings.identity),
+        Notices(stores.database).take,
     )
 
 
@@ -142,7 +144,7 @@ def _make_intake(settings: Settings, stores: Stores) -> Intake:
 
 def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociations) -> Dispatcher:
     """The judge of completeness. arriving: what the receiver of the same process is told."""
-    evidence: list[Evidence] = [arriving]
+    evidence: list[Evidence] = [arriving, Announcements(stores.database, _modalities(settings))]
     for pacs in settings.destinations:
         if pacs.name == settings.completeness.ask:
             count = partial(count_by_modality, _make_pacs(settings, stores, pacs))

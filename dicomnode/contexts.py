@@ -27,6 +27,8 @@ from pydicom.uid import (
 from pynetdicom import AllStoragePresentationContexts, build_context
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time from a table
+    InstanceAvailabilityNotification,
+    ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
     Verification,
 )
@@ -55,13 +57,17 @@ OFFERED_TRANSFER_SYNTAXES: tuple[UID, ...] = (ExplicitVRLittleEndian, ImplicitVR
 
 
 def accepted_contexts() -> list[PresentationContext]:
-    """Presentation contexts of the C-ECHO and C-STORE acceptor."""
+    """Presentation contexts of the acceptor: C-ECHO, C-STORE, notices (N-CREATE, N-SET), commitment reports."""
     storage = [
         build_context(context.abstract_syntax, list(ACCEPTED_TRANSFER_SYNTAXES))
         for context in AllStoragePresentationContexts
         if context.abstract_syntax is not None
     ]
-    return [build_context(Verification), _commitment_reports(), *storage]
+    notices = [
+        build_context(uid, list(OFFERED_TRANSFER_SYNTAXES))
+        for uid in (ModalityPerformedProcedureStep, InstanceAvailabilityNotification)
+    ]
+    return [build_context(Verification), _commitment_reports(), *notices, *storage]
 
 
 def _commitment_reports() -> PresentationContext:

@@ -18,8 +18,11 @@ COMMAND_DATA_SET_TYPE = 0x00000800
 STATUS = 0x00000900
 ERROR_COMMENT = 0x00000902
 AFFECTED_SOP_INSTANCE_UID = 0x00001000
+REQUESTED_SOP_CLASS_UID = 0x00000003
+REQUESTED_SOP_INSTANCE_UID = 0x00001001
 
 C_STORE_RQ, C_ECHO_RQ, N_EVENT_REPORT_RQ, C_CANCEL_RQ, RESPONSE = 0x0001, 0x0030, 0x0100, 0x0FFF, 0x8000
+N_SET_RQ, N_CREATE_RQ = 0x0120, 0x0140
 NO_DATASET = 0x0101
 ERROR_COMMENT_LENGTH = 64  # LO
 MAXIMUM_COMMAND_BYTES = 1 << 16
@@ -35,7 +38,7 @@ class MessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command set. sop_class_uid, sop_instance_uid: of the affected instance, empty where absent."""
+    """A command set. sop_class_uid, sop_instance_uid: of the affected or requested instance, or empty."""
 
     field: int
     message_id: int
@@ -148,8 +151,8 @@ def parse_command(encoded: bytes) -> Command:
         return Command(
             field=_US.unpack(values[COMMAND_FIELD])[0],
             message_id=_US.unpack(values[MESSAGE_ID])[0],
-            sop_class_uid=_uid(values.get(AFFECTED_SOP_CLASS_UID, b"")),
-            sop_instance_uid=_uid(values.get(AFFECTED_SOP_INSTANCE_UID, b"")),
+            sop_class_uid=_uid(values.get(AFFECTED_SOP_CLASS_UID) or values.get(REQUESTED_SOP_CLASS_UID, b"")),
+            sop_instance_uid=_uid(values.get(AFFECTED_SOP_INSTANCE_UID) or values.get(REQUESTED_SOP_INSTANCE_UID, b"")),
             has_dataset=_US.unpack(values[COMMAND_DATA_SET_TYPE])[0] != NO_DATASET,
         )
     except (KeyError, struct.error):

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dicomnode.errors import QueryFailed
 from dicomnode.logs import get_logger
+from storage import notices
 from storage.database import Database
 from storage.studies import DueStudy, instances_of
 
@@ -137,3 +138,23 @@ class PacsHasMore:
         self._answers = {uid: answer for uid, answer in self._answers.items() if now - answer[0] < FORGET_S}
         self._answers[study_instance_uid] = (now, expected)
         return expected
+
+
+class Announcements:
+    """Compares with what modalities and PACS announced, as far as images of the modalities are among it."""
+
+    def __init__(self, database: Database, modalities: frozenset[str]) -> None:
+        self._database = database
+        self._modalities = modalities
+
+    def against(self, study: DueStudy) -> str:
+        """See Evidence. The database holds it, so that it is there after a crash too."""
+        with self._database.transaction() as connection:
+            if notices.is_in_progress(connection, study.study_instance_uid):
+                return "an examination step of it is in progress"
+            lacks = notices.lacks(connection, study.study_instance_uid, self._modalities)
+        if not lacks:
+            return ""
+        first = lacks[0]
+        number, announced = sum(item.lacking for item in lacks), sum(item.announced for item in lacks)
+        return f"{number} of {announced} announced images are not here, first in series {first.series_instance_uid}"

@@ -8,19 +8,17 @@ import contextlib
 import socket
 import ssl
 import threading
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
-from io import BytesIO
 from ipaddress import ip_address
 
 from pydicom import Dataset
-from pydicom.uid import UID
-from pynetdicom.dsutils import decode
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]  # made from a table
 
 from dicomnode import dimse, upper_layer
-from dicomnode.commitment import PROCESSING_FAILURE
 from dicomnode.config import NodeSettings
 from dicomnode.contexts import accepted_contexts
 from dicomnode.errors import RefusedInstance
@@ -29,6 +27,7 @@ from dicomnode.file_head import FileHead
 from dicomnode.intake import OUT_OF_RESOURCES, SUCCESS, Arrival, Incoming, Intake, Taken
 from dicomnode.listener import BACKLOG, Listener
 from dicomnode.logs import Stopwatch, bound, get_logger
+from dicomnode.normalized import PROCESSING_FAILURE, Answer, Collected, Handler, Request
 from dicomnode.pace import Paces
 from dicomnode.upper_layer import Context, Patience, PeerGone, ProtocolError, UpperLayer
 from dicomnode.users import Users
@@ -37,7 +36,7 @@ from storage.studies import Recorded
 log = get_logger(__name__)
 
 UNRECOGNIZED_OPERATION = 0x0211  # PS3.7 C.5.13
-REPORT_BYTES = 1 << 20
+NORMALIZED = (dimse.N_EVENT_REPORT_RQ, dimse.N_CREATE_RQ, dimse.N_SET_RQ)
 
 _head = lru_cache(maxsize=256)(FileHead)
 
@@ -52,43 +51,12 @@ class _NoPlace:
         """Nothing was kept."""
 
 
-class _Report:
-    """Collects an N-EVENT-REPORT's dataset, which is small: a transaction and the objects that it is about."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._data = bytearray()
-        self._is_too_long = False
-
-    def write(self, fragment: memoryview) -> None:
-        """Take the next bytes."""
-        if len(self._data) + len(fragment) > REPORT_BYTES:
-            self._is_too_long = True
-        else:
-            self._data += fragment
-
-    def abandon(self) -> None:
-        """The rest will not come."""
-
-    def hand_over(self, on_report: Callable[[Dataset], int]) -> int:
-        """Decode it and pass it on. Returns the DIMSE status."""
-        syntax = UID(self._context.transfer_syntax_uid)
-        if self._is_too_long or self._context.sop_class_uid != StorageCommitmentPushModel or syntax.is_deflated:
-            return PROCESSING_FAILURE
-        try:
-            report = decode(BytesIO(self._data), syntax.is_implicit_VR, syntax.is_little_endian)
-        except Exception as error:  # noqa: BLE001  whatever pydicom raises on what a stranger sent is the stranger's
-            log.warning("report cannot be read", reason=type(error).__name__)
-            return PROCESSING_FAILURE
-        return on_report(report)
-
-
 class Receiver:
     """Listens on one address until closed. `port` is the one that the system gave when 0 was asked for.
 
     tls: the context of a server that speaks nothing but TLS; None for plain connections. arriving: is told which
     study comes over which association. on_report: takes what an archive says of storage commitment, and gives the
-    DIMSE status for it. users: who may associate, where peers name users.
+    DIMSE status for it. users: who may associate, where peers name users. on_notice: takes what others announce.
     """
 
     def __init__(
@@ -99,12 +67,14 @@ class Receiver:
         arriving: Associations | None = None,
         on_report: Callable[[Dataset], int] | None = None,
         users: Users | None = None,
+        on_notice: Handler | None = None,
     ) -> None:
         self._settings = settings
         self._intake = intake
         self._tls = tls
         self._arriving = arriving or OpenAssociations()
         self._on_report = on_report
+        self._on_notice = on_notice
         self._users = users or Users({}, required=False)
         self._paces = Paces(settings)
         self._supported = accepted_contexts()
@@ -221,8 +191,8 @@ class Receiver:
                 )
 
             def open_sink(context_id: int, command: dimse.Command) -> dimse.Sink:
-                if command.field == dimse.N_EVENT_REPORT_RQ:
-                    return _Report(upper.contexts[context_id])
+                if command.field in NORMALIZED:
+                    return Collected(upper.contexts[context_id].transfer_syntax_uid)
                 if command.field != dimse.C_STORE_RQ:
                     return _NoPlace()
                 context = upper.contexts[context_id]
@@ -230,7 +200,7 @@ class Receiver:
 
             with contextlib.closing(upper.messages(open_sink)) as messages:
                 for message in messages:
-                    answer = self._answer(message, connection)
+                    answer = self._answer(message, connection, upper.contexts[message.context_id])
                     if answer is not None:
                         upper.respond(message.context_id, answer)
 
@@ -261,20 +231,42 @@ class Receiver:
             return upper_layer.LOCAL_LIMIT_EXCEEDED, reason
         return None, ""
 
-    def _answer(self, message: dimse.Message, connection: socket.socket) -> bytes | None:
+    def _answer(self, message: dimse.Message, connection: socket.socket, context: Context) -> bytes | None:
         command = message.command
         if command.field == dimse.C_CANCEL_RQ:
             return None  # has no response, and there is nothing here to cancel
         if command.field == dimse.C_ECHO_RQ:
             log.info("echo")
             return dimse.encode_response(command, SUCCESS)
-        if isinstance(message.dataset, _Report) and self._on_report is not None:
-            return dimse.encode_response(command, message.dataset.hand_over(self._on_report))
+        if isinstance(message.dataset, Collected):
+            return self._normalized(command, message.dataset, context)
         if not isinstance(message.dataset, Arrival):
             log.warning("operation not offered", command_field=f"0x{command.field:04X}")
             return dimse.encode_response(command, UNRECOGNIZED_OPERATION)
         with bound(sop_instance_uid=command.sop_instance_uid):
             return dimse.encode_response(command, *self._store(message.dataset, connection))
+
+    def _normalized(self, command: dimse.Command, collected: Collected, context: Context) -> bytes:
+        """Answer a DIMSE-N request. What is created without a UID gets one from us (PS3.7 10.1.5.1.3)."""
+        handler = self._handler(command, context)
+        if handler is None:
+            log.warning("operation not offered", command_field=f"0x{command.field:04X}")
+            return dimse.encode_response(command, UNRECOGNIZED_OPERATION)
+        dataset = collected.dataset()
+        if dataset is None:
+            return dimse.encode_response(command, PROCESSING_FAILURE)
+        if not command.sop_instance_uid:
+            command = replace(command, sop_instance_uid=f"2.25.{uuid.uuid4().int}")
+        answer = handler(Request(command.field, context.sop_class_uid, command.sop_instance_uid, dataset))
+        return dimse.encode_response(command, answer.status, answer.comment)
+
+    def _handler(self, command: dimse.Command, context: Context) -> Handler | None:
+        if command.field != dimse.N_EVENT_REPORT_RQ:
+            return self._on_notice
+        on_report = self._on_report
+        if on_report is None or context.sop_class_uid != StorageCommitmentPushModel:
+            return None
+        return lambda request: Answer(on_report(request.dataset))
 
     def _store(self, arrival: Arrival, connection: socket.socket) -> tuple[int, str]:
         """Status and comment for the peer."""

@@ -161,3 +161,25 @@ retrievals = Table(
 _partial_index("ix_retrievals_due", "waiting", retrievals.c.not_before)
 _partial_index("ix_retrievals_leased", "leased", retrievals.c.lease_until)
 Index("ix_retrievals_wanted", retrievals.c.wanted_study_uid)
+
+# Of studies that may not have come yet, so without a foreign key to them.
+notices = Table(
+    "notices",
+    metadata,
+    Column("notice_uid", UID, primary_key=True),
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("state", STATE, nullable=False),
+    Column("received_at", Double, nullable=False),
+    Index("ix_notices_study", "study_instance_uid"),
+    Index("ix_notices_received", "received_at"),
+)
+
+announced = Table(
+    "announced",
+    metadata,
+    Column("notice_uid", UID, primary_key=True),
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+)

@@ -61,7 +61,9 @@ def url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -> str:
     server: PostgresServer = request.getfixturevalue("postgres_server")
     name: str = request.getfixturevalue("migrated_postgresql")
     server.disconnect_all(name)
-    server.execute("TRUNCATE studies, instances, jobs, deliveries, retrievals RESTART IDENTITY", name)
+    server.execute(
+        "TRUNCATE studies, instances, jobs, deliveries, retrievals, notices, announced RESTART IDENTITY", name
+    )
     return server.url(name)
 
 

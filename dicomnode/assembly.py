@@ -1,31 +1,23 @@
-"""Puts the parts together from the settings; nothing else constructs them."""
+"""Puts the parts together from the settings; nothing but this and `workshop` constructs them."""
 
-import hashlib
 import os
 import platform
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from dicomnode.analysis import Model
+from pydicom import Dataset
+
 from dicomnode.commitment import Commitments
-from dicomnode.config import (
-    ArchiveSettings,
-    DestinationSettings,
-    ModelSettings,
-    Settings,
-    TensorRtSection,
-    TritonSection,
-)
+from dicomnode.config import ArchiveSettings, DestinationSettings, NodeSettings, Settings
 from dicomnode.dispatch import Dispatcher
 from dicomnode.errors import ConfigurationError
 from dicomnode.evidence import Announcements, Associations, Evidence, OpenAssociations, PacsHasMore
 from dicomnode.fetched import Fetched
 from dicomnode.find import Caller
-from dicomnode.findings import CodedLabel, ScoreMeaning
 from dicomnode.intake import Intake
-from dicomnode.logs import get_logger
 from dicomnode.notices import Notices
 from dicomnode.puller import Puller
 from dicomnode.receiver import Receiver
@@ -33,28 +25,16 @@ from dicomnode.remote import Pacs, count_by_modality
 from dicomnode.retention import Retention
 from dicomnode.retrieve import DimsePacs
 from dicomnode.secure import client_context, server_context
-from dicomnode.selection import SelectionPolicy
 from dicomnode.sender import Sender
-from dicomnode.users import load_users
+from dicomnode.stock_receiver import StockReceiver
+from dicomnode.users import Users, load_users
 from dicomnode.wire import DicomWire
-from dicomnode.worker import Worker
-from engines.base import Engine
-from engines.factory import open_engine, open_region_engine
-from engines.package import MANIFEST_NAME, RegionPackage, find_package, load_any_package
-from engines.triton.settings import TritonSettings
-from engines.trt.settings import TensorRtSettings
-from engines.volume import VolumeEngine
 from storage.archive import Archive
 from storage.database import Database
 from storage.objects import ObjectStore
 from storage.retrievals import want_missing
 from storage.room import Mark, Marks
 from storage.studies import DueStudy
-
-log = get_logger(__name__)
-
-NO_SERVER = TritonSection()
-TENSORRT = TensorRtSection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +98,24 @@ def process_name(role: str) -> str:
 
 def make_receiver(settings: Settings, stores: Stores, arriving: Associations) -> Receiver:
     """The acceptor, not yet listening. arriving: is told which study comes over which association."""
-    return Receiver(
+    return Receiver(*_parts_of_receiver(settings, stores, arriving), Notices(stores.database).take)
+
+
+def make_stock_receiver(settings: Settings, stores: Stores, arriving: Associations) -> StockReceiver:
+    """Pynetdicom's acceptor in its place."""
+    return StockReceiver(*_parts_of_receiver(settings, stores, arriving))
+
+
+def _parts_of_receiver(
+    settings: Settings, stores: Stores, arriving: Associations
+) -> tuple[NodeSettings, Intake, ssl.SSLContext | None, Associations, Callable[[Dataset], int], Users]:
+    return (
         settings.node,
         _make_intake(settings, stores),
         server_context(settings.tls),
         arriving,
         _commitments(settings, stores).take,
         load_users(settings.identity),
-        Notices(stores.database).take,
     )
 
 
@@ -207,83 +197,4 @@ def make_sender(settings: Settings, stores: Stores) -> Sender:
         settings.sender,
         DicomWire(settings.node.ae_title, client_context(settings.tls), _commitments(settings, stores).take),
         process_name("sender"),
-    )
-
-
-def open_model(
-    settings: ModelSettings, tensorrt: TensorRtSection = TENSORRT, triton: TritonSection = NO_SERVER
-) -> Model:
-    """A model package on its backend. Raises EngineError: a package or backend that cannot run is no surprise later."""
-    package = load_any_package(find_package(settings.package))
-    scores = ScoreMeaning()
-    views: tuple[str, ...] = ()
-    engine: Engine | VolumeEngine
-    if isinstance(package, RegionPackage):
-        engine = open_region_engine(package, settings.backend)
-    else:
-        gpu = TensorRtSettings(tensorrt.cache, tensorrt.build_limit_s, tensorrt.memory)
-        server = _server(settings, triton)
-        engine = open_engine(package, settings.backend, settings.threads, settings.precision, gpu, server)
-        views = package.views
-        scores = ScoreMeaning(
-            probability_of_cancer=package.manifest.malignancy_is_probability,
-            prompt_at=package.manifest.prompt_threshold or 0.0,
-        )
-    answers = engine.description
-    log.info(
-        "model opened",
-        package=answers.package,
-        version=answers.version,
-        backend=answers.backend,
-        precision=answers.precision,
-        weights_sha256=answers.weights_sha256,
-        reason=answers.reason,
-    )
-    return Model(
-        engine=engine,
-        digest=hashlib.sha256((package.folder / MANIFEST_NAME).read_bytes()).hexdigest(),
-        labels=tuple(
-            CodedLabel(item.name, item.value, item.scheme, item.meaning, item.category) for item in package.labels
-        ),
-        policy=policy_of(settings),
-        scores=scores,
-        views=views,
-    )
-
-
-def _server(settings: ModelSettings, triton: TritonSection) -> TritonSettings:
-    return TritonSettings(
-        triton.url or "",
-        settings.triton_model or "",
-        triton.limit_s,
-        triton.shared_memory,
-        triton.authorities,
-        triton.certificate,
-        triton.private_key,
-    )
-
-
-def policy_of(settings: ModelSettings) -> SelectionPolicy:
-    """What a model may be given, as configured."""
-    return SelectionPolicy(
-        modalities=settings.modalities,
-        accept_digitised_film=settings.accept_digitised_film,
-        accept_lossy=settings.accept_lossy,
-        accept_implants=settings.accept_implants,
-        accept_partial_views=settings.accept_partial_views,
-        accept_repeats=settings.accept_repeats,
-        accept_synthetic_2d=settings.accept_synthetic_2d,
-    )
-
-
-def make_worker(settings: Settings, stores: Stores, on_deadline: Callable[[], None]) -> Worker:
-    """A worker with every configured model loaded. Raises EngineError."""
-    return Worker(
-        stores.database,
-        stores.archive,
-        {item.package: open_model(item, settings.tensorrt, settings.triton) for item in settings.models},
-        settings.destinations,
-        settings.worker,
-        process_name("worker"),
-        on_deadline,
     )

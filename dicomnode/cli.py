@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from dicomnode import engine_command, logs, serve, status
-from dicomnode.assembly import Stores, make_retention, open_model, open_stores
+from dicomnode.assembly import Stores, make_retention, open_stores
 from dicomnode.complaints import errors_are_messages
 from dicomnode.config import Settings, load_settings
 from dicomnode.inspection import check_archive, rebuild
@@ -108,6 +108,8 @@ def check(
     ] = False,
 ) -> None:
     """Check the configuration: settings, database schema, archive, model packages and their backends."""
+    from dicomnode.workshop import open_model  # noqa: PLC0415  its parts load only where models are opened
+
     with errors_are_messages():
         settings = _settings(config)
         with open_stores(settings) as stores:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pydicom import Dataset
 
 from dicomnode.config import SenderSettings
-from dicomnode.images.attributes import items, number, text
 from dicomnode.logs import get_logger
 from storage import commitment
 from storage.database import Database
@@ -55,9 +54,7 @@ class Commitments:
 
     def take(self, report: Dataset) -> int:
         """Note an N-EVENT-REPORT. Returns the DIMSE status for the archive."""
-        transaction_uid = text(report, "TransactionUID")
-        committed = [text(item, "ReferencedSOPInstanceUID") for item in items(report, "ReferencedSOPSequence")]
-        refused = {text(item, "ReferencedSOPInstanceUID"): _reason(item) for item in items(report, "FailedSOPSequence")}
+        transaction_uid, committed, refused = _read(report)
         try:
             with self._database.transaction() as connection:
                 found = commitment.settle(
@@ -87,6 +84,19 @@ def _tell(sop_instance_uid: str, state: DeliveryState, reason: str) -> None:
         log.warning("not committed", sop_instance_uid=sop_instance_uid, reason=reason)
 
 
-def _reason(item: Dataset) -> str:
-    code = int(number(item, "FailureReason") or 0)
+def _read(report: Dataset) -> tuple[str, list[str], dict[str, str]]:
+    """Transaction UID, SOP Instance UIDs that are kept, and reasons by SOP Instance UID of those that are not."""
+    from dicomnode.images.attributes import items, number, text  # noqa: PLC0415  a receiver needs no image libraries
+
+    return (
+        text(report, "TransactionUID"),
+        [text(item, "ReferencedSOPInstanceUID") for item in items(report, "ReferencedSOPSequence")],
+        {
+            text(item, "ReferencedSOPInstanceUID"): _reason(int(number(item, "FailureReason") or 0))
+            for item in items(report, "FailedSOPSequence")
+        },
+    )
+
+
+def _reason(code: int) -> str:
     return f"the archive does not commit: {FAILURE_REASONS.get(code, 'no reason known')} (0x{code:04X})"

@@ -83,6 +83,14 @@ class ReceiverSettings(_Section):
 
     durability: Literal["full", "none"] = "full"
     processes: Annotated[int, Field(ge=1, le=64)] = 1
+    acceptor: Literal["own", "pynetdicom"] = "own"
+
+    @model_validator(mode="after")
+    def _stock_acceptor_is_alone(self) -> Self:
+        if self.acceptor == "pynetdicom" and self.processes > 1:
+            msg = "processes: only the node's own acceptor has several"
+            raise ValueError(msg)
+        return self
 
 
 class TlsSettings(_Section):

@@ -1,7 +1,6 @@
 """The C-ECHO and C-STORE acceptor: associations in, instances to the intake. Never infers.
 
-One thread per association, blocked on its socket. Every answer is a DIMSE status with an Error Comment; a fault of
-ours, such as a database that is away, is answered 0xA700 so that the sender keeps the instance and tries again.
+One thread per association, blocked on its socket.
 """
 
 import contextlib
@@ -11,7 +10,6 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from ipaddress import ip_address
 
 from pydicom import Dataset
@@ -21,24 +19,20 @@ from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr
 from dicomnode import dimse, upper_layer
 from dicomnode.config import NodeSettings
 from dicomnode.contexts import accepted_contexts
-from dicomnode.errors import RefusedInstance
 from dicomnode.evidence import Associations, OpenAssociations
-from dicomnode.file_head import FileHead
-from dicomnode.intake import OUT_OF_RESOURCES, SUCCESS, Arrival, Incoming, Intake, Taken
+from dicomnode.intake import SUCCESS, Arrival, Intake
 from dicomnode.listener import BACKLOG, Listener
-from dicomnode.logs import Stopwatch, bound, get_logger
+from dicomnode.logs import bound, get_logger
 from dicomnode.normalized import PROCESSING_FAILURE, Answer, Collected, Handler, Request
 from dicomnode.pace import Paces
+from dicomnode.storing import Storing
 from dicomnode.upper_layer import Context, Patience, PeerGone, ProtocolError, UpperLayer
 from dicomnode.users import Users
-from storage.studies import Recorded
 
 log = get_logger(__name__)
 
 UNRECOGNIZED_OPERATION = 0x0211  # PS3.7 C.5.13
 NORMALIZED = (dimse.N_EVENT_REPORT_RQ, dimse.N_CREATE_RQ, dimse.N_SET_RQ)
-
-_head = lru_cache(maxsize=256)(FileHead)
 
 
 class _NoPlace:
@@ -70,9 +64,9 @@ class Receiver:
         on_notice: Handler | None = None,
     ) -> None:
         self._settings = settings
-        self._intake = intake
         self._tls = tls
         self._arriving = arriving or OpenAssociations()
+        self._storing = Storing(intake, self._arriving)
         self._on_report = on_report
         self._on_notice = on_notice
         self._users = users or Users({}, required=False)
@@ -196,7 +190,9 @@ class Receiver:
                 if command.field != dimse.C_STORE_RQ:
                     return _NoPlace()
                 context = upper.contexts[context_id]
-                return self._intake.begin(_incoming(command, context, calling))
+                return self._storing.begin(
+                    command.sop_class_uid, command.sop_instance_uid, context.transfer_syntax_uid, calling
+                )
 
             with contextlib.closing(upper.messages(open_sink)) as messages:
                 for message in messages:
@@ -244,7 +240,7 @@ class Receiver:
             log.warning("operation not offered", command_field=f"0x{command.field:04X}")
             return dimse.encode_response(command, UNRECOGNIZED_OPERATION)
         with bound(sop_instance_uid=command.sop_instance_uid):
-            return dimse.encode_response(command, *self._store(message.dataset, connection))
+            return dimse.encode_response(command, *self._storing.finish(message.dataset, connection))
 
     def _normalized(self, command: dimse.Command, collected: Collected, context: Context) -> bytes:
         """Answer a DIMSE-N request. What is created without a UID gets one from us (PS3.7 10.1.5.1.3)."""
@@ -268,43 +264,8 @@ class Receiver:
             return None
         return lambda request: Answer(on_report(request.dataset))
 
-    def _store(self, arrival: Arrival, connection: socket.socket) -> tuple[int, str]:
-        """Status and comment for the peer."""
-        watch = Stopwatch()
-        try:
-            taken = arrival.finish()
-        except RefusedInstance as refused:
-            log.warning("refused", status=f"0x{refused.status:04X}", reason=str(refused), duration_ms=watch.ms())
-            return refused.status, str(refused)
-        except Exception:
-            log.exception("not stored", status=f"0x{OUT_OF_RESOURCES:04X}", duration_ms=watch.ms())
-            return OUT_OF_RESOURCES, "the node cannot store now, try again later"
-        self._arriving.note(connection, taken.instance.study_instance_uid)
-        _log_taken(taken, watch)
-        return SUCCESS, ""
-
-
-def _incoming(command: dimse.Command, context: Context, calling_ae_title: str) -> Incoming:
-    head = _head(command.sop_class_uid, context.transfer_syntax_uid, calling_ae_title)
-    return Incoming(
-        affected_sop_class_uid=command.sop_class_uid,
-        affected_sop_instance_uid=command.sop_instance_uid,
-        transfer_syntax_uid=context.transfer_syntax_uid,
-        calling_ae_title=calling_ae_title,
-        preamble=head.of(command.sop_instance_uid),
-    )
-
 
 def _cut(connection: socket.socket, how: int) -> None:
     # Not an SSLSocket's own shutdown, after which the answer to an instance would leave in the clear.
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, how)
-
-
-def _log_taken(taken: Taken, watch: Stopwatch) -> None:
-    log.info(
-        "stored" if taken.recorded is Recorded.NEW else "stored again",
-        study_instance_uid=taken.instance.study_instance_uid,
-        size_bytes=taken.instance.size_bytes,
-        duration_ms=watch.ms(),
-    )

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from dicomnode.receiver import Receiver
 from dicomnode.receivers import ReceiverProcesses
 from dicomnode.room_watch import RoomWatch
 from dicomnode.rounds import run_rounds
-from dicomnode.worker import Worker
+from dicomnode.stock_receiver import StockReceiver
 from engines.errors import DeviceLost
 
 log = get_logger(__name__)
@@ -76,19 +76,21 @@ def send(settings: Settings) -> None:
 
 def work(settings: Settings, *, with_parent: bool) -> None:
     """Work on jobs until stopped, or until the parent process is gone."""
+    from dicomnode.workshop import make_worker  # noqa: PLC0415  100 MB that no other process of the node needs
+
     with _stop_on_signal() as stop, assembly.open_stores(settings) as stores:
         if with_parent:
             threading.Thread(target=_stop_with_parent, args=(stop,), name="parent", daemon=True).start()
         stores.archive.sweep_incoming()
-        worker = assembly.make_worker(settings, stores, on_deadline=lambda: os._exit(EXIT_JOB_DEADLINE))
+        worker = make_worker(settings, stores, on_deadline=lambda: os._exit(EXIT_JOB_DEADLINE))
         log.info("worker ready", packages=[model.package for model in settings.models])
-        run_rounds(partial(_round_or_end, worker), stop, PAUSE_S, "worker")
+        run_rounds(partial(_round_or_end, worker.do_one_round), stop, PAUSE_S, "worker")
 
 
-def _round_or_end(worker: Worker) -> bool:
+def _round_or_end(do_one_round: Callable[[], bool]) -> bool:
     """One round; a process whose GPU is lost ends, not in order, since a broken context may hang that, too."""
     try:
-        return worker.do_one_round()
+        return do_one_round()
     except DeviceLost as error:
         log.error("device lost", reason=str(error))  # noqa: TRY400  the job's own line has the trace
         os._exit(EXIT_DEVICE_LOST)
@@ -129,8 +131,10 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
         stores.archive.sweep_incoming()
         dispatcher.after_start()  # its senders were cut off, as by an end of the node
 
-    receiver: Receiver | ReceiverProcesses
-    if settings.receiver.processes > 1:
+    receiver: Receiver | ReceiverProcesses | StockReceiver
+    if settings.receiver.acceptor == "pynetdicom":
+        receiver = assembly.make_stock_receiver(settings, stores, arriving)
+    elif settings.receiver.processes > 1:
         command = [sys.executable, "-m", "dicomnode", "receive", "--config", str(config), "--connections"]
         receiver = ReceiverProcesses(settings.node, settings.receiver.processes, command, arriving, after_end)
     else:

@@ -21,10 +21,10 @@ from pydicom.uid import JPEG2000Lossless
 
 from dicomnode import logs
 from dicomnode.analysis import Model, StudyFile, analyse_study
-from dicomnode.assembly import open_model
 from dicomnode.config import ModelSettings
 from dicomnode.images import load_image, read_header
 from dicomnode.reader import to_input
+from dicomnode.workshop import open_model
 from engines.detector import Detector
 from engines.errors import EngineError
 from engines.preprocess import prepare, to_batch

@@ -8,10 +8,10 @@ import pytest
 
 from dicomnode import logs
 from dicomnode.analysis import StudyFile, analyse_study
-from dicomnode.assembly import policy_of
 from dicomnode.config import ModelSettings
 from dicomnode.results.wording import verdict
 from dicomnode.selection import SelectionPolicy
+from dicomnode.workshop import policy_of
 from engines.base import Analysed
 from tests.support.engine import FakeEngine, model
 from tests.support.studies import mammogram

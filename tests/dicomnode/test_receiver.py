@@ -5,8 +5,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import structlog
@@ -19,8 +19,11 @@ from dicomnode import listener, receiver, upper_layer
 from dicomnode.assembly import Stores
 from dicomnode.config import NodeSettings
 from dicomnode.errors import RefusedInstance
+from dicomnode.evidence import OpenAssociations
 from dicomnode.intake import Incoming, Intake, Taken
 from dicomnode.receiver import Receiver
+from dicomnode.stock_receiver import StockReceiver
+from dicomnode.users import Users
 from storage.incoming import IncomingFile
 from storage.studies import find_instance
 from tests.support.located import located
@@ -66,6 +69,26 @@ def _listening(intake: Intake, settings: NodeSettings = ONLY_PACS) -> Iterator[i
         acceptor.close()
 
 
+Listening = Callable[..., AbstractContextManager[int]]
+
+
+@contextmanager
+def _stock_listening(intake: Intake, settings: NodeSettings = ONLY_PACS) -> Iterator[int]:
+    acceptor = StockReceiver(settings, intake, None, OpenAssociations(), lambda _: 0x0110, Users({}, required=False))
+    acceptor.open()
+    try:
+        yield acceptor.port
+    finally:
+        acceptor.close()
+
+
+@pytest.fixture(params=[_listening, _stock_listening], ids=["own", "pynetdicom"])
+def either(request: pytest.FixtureRequest) -> Listening:
+    """What listens: the node's own acceptor, and the stock one that stands in for it."""
+    found: Listening = request.param
+    return found
+
+
 @contextmanager
 def _association(port: int, calling: str = "PACS", called: str = "DICOMNODE") -> Iterator[Association]:
     entity = AE(ae_title=calling)
@@ -84,10 +107,10 @@ def _store(port: int, dataset: Dataset) -> Dataset:
         return association.send_c_store(dataset)
 
 
-def test_echo_and_store(stores: Stores, intake: Intake) -> None:
+def test_echo_and_store(either: Listening, stores: Stores, intake: Intake) -> None:
     """C-ECHO answers, and an image that was answered Success is in the archive and the database."""
     dataset = mammogram("1.2.3", "1.2.3.1")
-    with _listening(intake) as port, _association(port) as association:
+    with either(intake) as port, _association(port) as association:
         assert association.send_c_echo().Status == 0x0000
         assert association.send_c_store(dataset).Status == 0x0000
     with stores.database.transaction() as connection:
@@ -98,43 +121,43 @@ def test_echo_and_store(stores: Stores, intake: Intake) -> None:
 
 
 @pytest.mark.parametrize(("calling", "called"), [("STRANGER", "DICOMNODE"), ("PACS", "SOMEBODY")])
-def test_an_unknown_peer_is_rejected(intake: Intake, calling: str, called: str) -> None:
+def test_an_unknown_peer_is_rejected(either: Listening, intake: Intake, calling: str, called: str) -> None:
     """An association with an unknown calling or called AE title does not come about."""
-    with _listening(intake) as port, _association(port, calling, called) as association:
+    with either(intake) as port, _association(port, calling, called) as association:
         assert association.is_rejected
 
 
-def test_anybody_may_send_when_told_so(intake: Intake) -> None:
+def test_anybody_may_send_when_told_so(either: Listening, intake: Intake) -> None:
     """The allow-list can be switched off, by name and not by leaving it empty."""
     settings = NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True)
-    with _listening(intake, settings) as port, _association(port, "STRANGER") as association:
+    with either(intake, settings) as port, _association(port, "STRANGER") as association:
         assert association.is_established
 
 
-def test_a_refusal_carries_its_reason(stores: Stores) -> None:
+def test_a_refusal_carries_its_reason(either: Listening, stores: Stores) -> None:
     """Status and Error Comment reach the peer, the comment within 64 characters."""
-    with _listening(BrokenIntake(stores, RefusedInstance(0xC000, "no Study Instance UID " + "x" * 80))) as port:
+    with either(BrokenIntake(stores, RefusedInstance(0xC000, "no Study Instance UID " + "x" * 80))) as port:
         answer = _store(port, mammogram("1.2.3", "1.2.3.1"))
     assert answer.Status == 0xC000
     assert answer.ErrorComment.startswith("no Study Instance UID")
     assert len(answer.ErrorComment) == 64
 
 
-def test_a_fault_of_ours_asks_the_sender_to_try_later(stores: Stores) -> None:
+def test_a_fault_of_ours_asks_the_sender_to_try_later(either: Listening, stores: Stores) -> None:
     """An unforeseen error is 0xA700, and the association lives on."""
-    with _listening(BrokenIntake(stores, RuntimeError("database is away"))) as port, _association(port) as association:
+    with either(BrokenIntake(stores, RuntimeError("database is away"))) as port, _association(port) as association:
         answer = association.send_c_store(mammogram("1.2.3", "1.2.3.1"))
         assert answer.Status == 0xA700
         assert "database" not in answer.ErrorComment
         assert association.send_c_echo().Status == 0x0000
 
 
-def test_an_unknown_transfer_syntax_is_not_negotiated(intake: Intake) -> None:
+def test_an_unknown_transfer_syntax_is_not_negotiated(either: Listening, intake: Intake) -> None:
     """A context whose only transfer syntax does not decode here is refused (PS3.8 9.3.3.2, result 4)."""
     entity = AE(ae_title="PACS")
     entity.add_requested_context(MAMMOGRAM, "1.2.840.10008.1.2.4.100")  # MPEG2
     entity.add_requested_context(VERIFICATION)
-    with _listening(intake) as port:
+    with either(intake) as port:
         association = entity.associate("127.0.0.1", port, ae_title="DICOMNODE")
         assert [context.result for context in association.rejected_contexts] == [4]
         association.release()
@@ -185,10 +208,10 @@ def test_an_operation_that_is_not_offered_is_answered(intake: Intake) -> None:
         assert raw.store(dataset.SOPInstanceUID, encoded(dataset)).status == 0x0000
 
 
-def test_too_many_associations_are_refused_for_now(intake: Intake) -> None:
+def test_too_many_associations_are_refused_for_now(either: Listening, intake: Intake) -> None:
     """Beyond the limit the answer is a transient rejection, and a place that is given back is free again."""
     settings = NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True, maximum_associations=1)
-    with _listening(intake, settings) as port:
+    with either(intake, settings) as port:
         with _association(port) as first, _association(port) as second:
             assert first.is_established
             assert second.is_rejected
@@ -210,22 +233,24 @@ def test_closing_ends_idle_associations(intake: Intake) -> None:
         acceptor.close()
 
 
-def test_one_peer_cannot_take_all_places(intake: Intake) -> None:
+def test_one_peer_cannot_take_all_places(either: Listening, intake: Intake) -> None:
     """Beyond its own limit a peer is refused for now, and another is still let in."""
     settings = NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True, maximum_associations_per_peer=1)
-    with _listening(intake, settings) as port, _association(port), _association(port) as again:
+    with either(intake, settings) as port, _association(port), _association(port) as again:
         assert again.is_rejected
         with _association(port, "OTHER") as other:
             assert other.is_established
 
 
 @pytest.mark.parametrize(("networks", "answered"), [(["10.0.0.0/8"], False), (["10.0.0.0/8", "127.0.0.0/8"], True)])
-def test_only_the_listed_networks_are_heard(intake: Intake, networks: list[str], *, answered: bool) -> None:
+def test_only_the_listed_networks_are_heard(
+    either: Listening, intake: Intake, networks: list[str], *, answered: bool
+) -> None:
     """A connection from elsewhere is closed before anything is read from it."""
     settings = NodeSettings.model_validate(
         {"host": "127.0.0.1", "port": 0, "allow_any_calling_ae_title": True, "allowed_networks": networks}
     )
-    with _listening(intake, settings) as port, _association(port) as association:
+    with either(intake, settings) as port, _association(port) as association:
         assert association.is_established is answered
 
 

@@ -37,7 +37,7 @@ port = 104
 WORK = """
 import sys, time
 from pathlib import Path
-from dicomnode import assembly, serve
+from dicomnode import serve, workshop
 from dicomnode.config import load_settings
 from engines.errors import DeviceLost
 from tests.support.engine import FakeEngine, model
@@ -47,7 +47,7 @@ class Hung(FakeEngine):
         time.sleep(600)  # as a kernel that never ends: the interpreter runs on
 
 engines = {"lost": FakeEngine(error=DeviceLost("the GPU is lost to this process")), "hung": Hung()}
-assembly.open_model = lambda *_: model(engines[sys.argv[2]])
+workshop.open_model = lambda *_: model(engines[sys.argv[2]])
 serve.work(load_settings(Path(sys.argv[1])), with_parent=False)
 """
 

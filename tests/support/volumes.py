@@ -8,11 +8,11 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 
 from dicomnode.analysis import Model, StudyFile, analyse_study
-from dicomnode.assembly import open_model
 from dicomnode.config import ModelSettings
 from dicomnode.findings import CodedLabel, ResultKind, StudyAnalysis
 from dicomnode.results.build import build_results, encode
 from dicomnode.selection import SelectionPolicy
+from dicomnode.workshop import open_model
 from engines.components import ComponentSettings, ThresholdComponents
 from tests.support.studies import write_study
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from dicomnode import assembly, logs, rounds, serve
+from dicomnode import logs, rounds, serve, workshop
 from dicomnode.analysis import Model
 from dicomnode.config import Settings, load_settings
 from engines.base import Analysed, ImageOutcome, InputImage
@@ -50,11 +50,11 @@ def _run(role: str, settings: Settings) -> int:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.dup2(2, 1)
     random.seed()
-    assembly.open_model = _open_model
+    workshop.open_model = _open_model
     rounds.PAUSE_AFTER_ERROR_S = 0.2
     try:
         if role == "receive":
-            serve.receive(settings)
+            serve.receive(settings, Path(sys.argv[1]))
         elif role == "send":
             serve.send(settings)
         else:

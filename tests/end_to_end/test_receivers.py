@@ -1,4 +1,4 @@
-"""Several receiver processes on one port, and the end of one of them."""
+"""Receivers other than one process of our own: several on one port, and the stock acceptor."""
 
 import contextlib
 import os
@@ -79,3 +79,17 @@ def _both_answer(node: NodeProcess) -> bool:
         item.release()
         item.close()
     return spread
+
+
+def test_the_stock_acceptor_stands_in(tmp_path: Path) -> None:
+    """The setting puts it before the same intake: the instance is in the archive and the database."""
+    other = {"receiver": {"acceptor": "pynetdicom"}}
+    config = NodeConfig(tmp_path, Destination("NOWHERE", 1), quiet_s=3600.0, other=other)
+    with running_node(config, role="receive") as node:
+        node.wait_for("listening", acceptor="pynetdicom")
+        association = _open(node)
+        assert _can_store(association, "1.2")
+        association.close()
+        assert node.rows("SELECT count(*) FROM instances") == [(1,)]
+        assert len(node.files()) == 1
+        assert node.stop() == 0

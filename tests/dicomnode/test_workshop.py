@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.assembly import open_model
 from dicomnode.config import ModelSettings
 from dicomnode.findings import ScoreMeaning
+from dicomnode.workshop import open_model
 from engines.package import find_package
 
 

@@ -1,0 +1,106 @@
+"""Puts the worker and its models together from the settings.
+
+Apart from `assembly`, because its imports (backends, image libraries) are most of a process's memory, and a receiver
+needs none of them.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+from dicomnode.analysis import Model
+from dicomnode.assembly import Stores, process_name
+from dicomnode.config import ModelSettings, Settings, TensorRtSection, TritonSection
+from dicomnode.findings import CodedLabel, ScoreMeaning
+from dicomnode.logs import get_logger
+from dicomnode.selection import SelectionPolicy
+from dicomnode.worker import Worker
+from engines.base import Engine
+from engines.factory import open_engine, open_region_engine
+from engines.package import MANIFEST_NAME, RegionPackage, find_package, load_any_package
+from engines.triton.settings import TritonSettings
+from engines.trt.settings import TensorRtSettings
+from engines.volume import VolumeEngine
+
+log = get_logger(__name__)
+
+NO_SERVER = TritonSection()
+TENSORRT = TensorRtSection()
+
+
+def open_model(
+    settings: ModelSettings, tensorrt: TensorRtSection = TENSORRT, triton: TritonSection = NO_SERVER
+) -> Model:
+    """A model package on its backend. Raises EngineError: a package or backend that cannot run is no surprise later."""
+    package = load_any_package(find_package(settings.package))
+    scores = ScoreMeaning()
+    views: tuple[str, ...] = ()
+    engine: Engine | VolumeEngine
+    if isinstance(package, RegionPackage):
+        engine = open_region_engine(package, settings.backend)
+    else:
+        gpu = TensorRtSettings(tensorrt.cache, tensorrt.build_limit_s, tensorrt.memory)
+        server = _server(settings, triton)
+        engine = open_engine(package, settings.backend, settings.threads, settings.precision, gpu, server)
+        views = package.views
+        scores = ScoreMeaning(
+            probability_of_cancer=package.manifest.malignancy_is_probability,
+            prompt_at=package.manifest.prompt_threshold or 0.0,
+        )
+    answers = engine.description
+    log.info(
+        "model opened",
+        package=answers.package,
+        version=answers.version,
+        backend=answers.backend,
+        precision=answers.precision,
+        weights_sha256=answers.weights_sha256,
+        reason=answers.reason,
+    )
+    return Model(
+        engine=engine,
+        digest=hashlib.sha256((package.folder / MANIFEST_NAME).read_bytes()).hexdigest(),
+        labels=tuple(
+            CodedLabel(item.name, item.value, item.scheme, item.meaning, item.category) for item in package.labels
+        ),
+        policy=policy_of(settings),
+        scores=scores,
+        views=views,
+    )
+
+
+def _server(settings: ModelSettings, triton: TritonSection) -> TritonSettings:
+    return TritonSettings(
+        triton.url or "",
+        settings.triton_model or "",
+        triton.limit_s,
+        triton.shared_memory,
+        triton.authorities,
+        triton.certificate,
+        triton.private_key,
+    )
+
+
+def policy_of(settings: ModelSettings) -> SelectionPolicy:
+    """What a model may be given, as configured."""
+    return SelectionPolicy(
+        modalities=settings.modalities,
+        accept_digitised_film=settings.accept_digitised_film,
+        accept_lossy=settings.accept_lossy,
+        accept_implants=settings.accept_implants,
+        accept_partial_views=settings.accept_partial_views,
+        accept_repeats=settings.accept_repeats,
+        accept_synthetic_2d=settings.accept_synthetic_2d,
+    )
+
+
+def make_worker(settings: Settings, stores: Stores, on_deadline: Callable[[], None]) -> Worker:
+    """A worker with every configured model loaded. Raises EngineError."""
+    return Worker(
+        stores.database,
+        stores.archive,
+        {item.package: open_model(item, settings.tensorrt, settings.triton) for item in settings.models},
+        settings.destinations,
+        settings.worker,
+        process_name("worker"),
+        on_deadline,
+    )

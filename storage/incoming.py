@@ -2,19 +2,18 @@
 
 import contextlib
 import fcntl
-import hashlib
 import mmap
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from storage.digest import FileDigest
 from storage.translate_os import translated_os, translation
 from storage.writeback import start_writing
 
 ROOM_CHECK_BYTES = 16 * 1024 * 1024  # how much may be written before the free space is looked at again
 WRITEBACK_BYTES = 1024 * 1024  # how much may be written before the disk is told to begin
-WINDOW_BYTES = 4 * 1024 * 1024  # of the file that is mapped at a time while its digest is computed
 
 
 class IncomingFile:
@@ -35,6 +34,7 @@ class IncomingFile:
         self._begun_bytes = 0
         with translated_os("opening a file in incoming"):
             self._descriptor = _create_locked(self.path)
+        self._digest = FileDigest(self._descriptor)
 
     def write(self, part: bytes | memoryview, *, counts: bool = True) -> None:
         """Add bytes. counts: whether the digest covers them; those that it does not come first.
@@ -52,6 +52,8 @@ class IncomingFile:
         self.size_bytes += size
         if not counts:
             self._uncounted_bytes += size
+            self._digest.skip(size)
+        self._digest.follow(self.size_bytes)
         if self._durable and self.size_bytes - self._begun_bytes >= WRITEBACK_BYTES:
             self.begin_sync()
 
@@ -64,27 +66,19 @@ class IncomingFile:
         """The bytes that count, as they are in the file; without a copy of them. Raises ArchiveUnavailable."""
         if self.size_bytes == self._uncounted_bytes:
             return memoryview(b"")
-        return memoryview(self._mapped())[self._uncounted_bytes :]
+        with translated_os("reading from incoming"):
+            mapped = mmap.mmap(self._descriptor, self.size_bytes, prot=mmap.PROT_READ)
+        return memoryview(mapped)[self._uncounted_bytes :]
 
     def sha256(self) -> str:
         """Hex digest of the bytes that count. Raises ArchiveUnavailable."""
-        digest = hashlib.sha256()
-        if self.size_bytes > self._uncounted_bytes:
-            with self._mapped() as mapped, memoryview(mapped) as whole:
-                for start in range(0, self.size_bytes, WINDOW_BYTES):
-                    end = min(start + WINDOW_BYTES, self.size_bytes)
-                    digest.update(whole[max(start, self._uncounted_bytes) : end])
-                    mapped.madvise(mmap.MADV_DONTNEED, start, end - start)  # or it counts as memory of ours
-        return digest.hexdigest()
+        with translated_os("reading from incoming"):
+            return self._digest.finish(self.size_bytes)
 
     def sync(self) -> None:
         """Make the content durable. Raises ArchiveFull, ArchiveUnavailable."""
         with translated_os("storing in incoming"):
             os.fsync(self._descriptor)
-
-    def _mapped(self) -> mmap.mmap:
-        with translated_os("reading from incoming"):
-            return mmap.mmap(self._descriptor, self.size_bytes, prot=mmap.PROT_READ)
 
     def discard(self) -> None:
         """Remove it, or where it was renamed, only let go of it; may be called again."""
@@ -96,6 +90,8 @@ class IncomingFile:
 
     def let_go(self) -> None:
         """Have nothing more to do with it: it has another name now."""
+        with contextlib.suppress(OSError):  # told by `sha256` where it is asked for
+            self._digest.wait()
         os.close(self._descriptor)
         self._descriptor = -1
 

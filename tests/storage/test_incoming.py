@@ -1,11 +1,13 @@
 """A file on its way: what is told to the disk early, and its digest."""
 
 import hashlib
+import time
 from pathlib import Path
 
 import pytest
 
-from storage import incoming, writeback
+from storage import digest, incoming, writeback
+from storage.digest import FileDigest
 from storage.incoming import IncomingFile
 from storage.writeback import start_writing
 
@@ -40,14 +42,32 @@ def test_the_kernel_is_really_told(tmp_path: Path) -> None:
     assert path.read_bytes() == b"x" * 100_000
 
 
-@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 10_000])
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 10_000, 100_000])
 def test_the_digest_covers_what_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Through windows that end inside the file and inside what does not count."""
-    monkeypatch.setattr(incoming, "WINDOW_BYTES", 4096)
+    """Through windows that end inside the file and inside what does not count, while it is written and after."""
+    monkeypatch.setattr(digest, "WINDOW_BYTES", 4096)
     file = IncomingFile(tmp_path, _no_limit)
     data = bytes(index % 251 for index in range(size))
     file.write(b"h" * 5000, counts=False)
-    file.write(data)
+    for start in range(0, size, 3000):
+        file.write(data[start : start + 3000])
     assert file.sha256() == hashlib.sha256(data).hexdigest()
     assert bytes(file.content()) == data
     file.discard()
+
+
+def test_a_file_that_is_given_up_is_not_looked_at_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its descriptor may be another file's the moment after."""
+    hashed: list[str] = []
+    honest = FileDigest._update
+
+    def slow(self: FileDigest, size_bytes: int) -> None:
+        time.sleep(0.1)
+        honest(self, size_bytes)
+        hashed.append("whole")
+
+    monkeypatch.setattr(FileDigest, "_update", slow)
+    file = IncomingFile(tmp_path, _no_limit)
+    file.write(b"x" * digest.WINDOW_BYTES)
+    file.discard()
+    assert hashed == ["whole"]

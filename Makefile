@@ -11,10 +11,10 @@ export OMP_WAIT_POLICY := PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture bench lint venv clean
+.PHONY: help demo test test-gpu torture bench lint venv clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 demo: $(VENV)/.ready-demo ## send two real patients through a node; results in build/demo
 	$(BIN)/dicomnode demo --out build/demo
@@ -23,6 +23,13 @@ test: venv ## everything that must hold: lint, types, architecture, tests
 	BIN=$(BIN) sh tests/support/install-peers.sh
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-gpu: venv ## what only a machine with an NVIDIA GPU can show; figures in build/gpu.json
+	if ldconfig -p | grep -q libcuda.so.1; then \
+		$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[tensorrt]' && \
+		$(BIN)/python -m pip install --quiet --no-deps --target build/onnxruntime-gpu onnxruntime-gpu; \
+	fi
+	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
 
 bench: venv ## measure against the peers; table here, numbers in build/bench.json
 	BIN=$(BIN) sh tests/support/install-peers.sh

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession  # type: ignore[import-untyped]  # ships no stubs
 
 INPUT_NAME = "images"
+VIEWS = "views"  # the name of the input's first length, where it is not fixed
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ def open_onnx(weights: Path, precision: str, threads: int) -> OnnxBackend:
         raise BackendUnavailable("ONNX Runtime has no bfloat16 kernels for processors")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_free_dimension_override_by_name(VIEWS, 1)
     # Spinning threads are faster alone and ruinous beside a receiver on the same cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     errors = _native_errors(native)

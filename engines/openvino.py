@@ -47,7 +47,10 @@ def open_openvino(weights: Path, precision: str, threads: int) -> OpenVinoBacken
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
-        model = core.compile_model(weights, "CPU", settings)
+        network = core.read_model(weights)
+        if network.inputs[0].partial_shape[0].is_dynamic:
+            network.reshape([1, *network.inputs[0].partial_shape[1:]])  # a shape that is known is planned better
+        model = core.compile_model(network, "CPU", settings)
     except RuntimeError as error:
         raise PackageError(f"OpenVINO cannot load {weights}: {error}") from error
     return OpenVinoBackend(model, precision)

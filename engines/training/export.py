@@ -8,13 +8,17 @@ import torch
 
 from engines.networks.one_stage import OneStageDetector, RawOutputs
 from engines.networks.two_stage import TwoStageDetector, TwoStageOutputs
-from engines.onnx import INPUT_NAME
+from engines.onnx import INPUT_NAME, VIEWS
+from engines.trt.settings import LARGEST_BATCH
 
 OPSET = 18  # what TensorRT, OpenVINO and ONNX Runtime all read
 
 
 def export_onnx(network: OneStageDetector | TwoStageDetector, rows: int, columns: int, file: Path) -> None:
-    """Write the network for inputs (1, 3, rows, columns), float32, weights inside of the file."""
+    """Write the network for inputs (views, 3, rows, columns), float32, weights inside of the file.
+
+    Any number of views up to LARGEST_BATCH; backends on a processor fix it at one.
+    """
     network = network.eval()
     outputs = RawOutputs if isinstance(network, OneStageDetector) else TwoStageOutputs
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -22,11 +26,12 @@ def export_onnx(network: OneStageDetector | TwoStageDetector, rows: int, columns
         warnings.simplefilter("ignore")  # the exporter warns of its own internals on every call
         torch.onnx.export(
             network,
-            (torch.zeros(1, 3, rows, columns),),
+            (torch.zeros(2, 3, rows, columns),),  # two: a length of one would be taken for fixed
             str(file),
             input_names=[INPUT_NAME],
             output_names=list(outputs._fields),
             opset_version=OPSET,
+            dynamic_shapes=({0: torch.export.Dim(VIEWS, min=1, max=LARGEST_BATCH)},),
             dynamo=True,
             external_data=False,
             verbose=False,

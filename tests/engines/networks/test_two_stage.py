@@ -1,6 +1,8 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -16,9 +18,11 @@ from engines.networks.two_stage import (
     refined,
     sample_regions,
 )
-from engines.onnx import open_onnx
+from engines.onnx import VIEWS, open_onnx
 from engines.openvino import open_openvino
 from engines.training.export import export_onnx
+from engines.trt.process import run_child
+from engines.trt.settings import ONE_VIEW, STUDY, BuildSettings
 
 ROWS, COLUMNS = 128, 96
 
@@ -93,6 +97,24 @@ def exported(network: TwoStageDetector, tmp_path_factory: pytest.TempPathFactory
     file = tmp_path_factory.mktemp("export") / "two-stage.onnx"
     export_onnx(network, ROWS, COLUMNS, file)
     return file
+
+
+def test_any_number_of_views_goes_in(exported: Path) -> None:
+    """Of all lengths only the first is open, and TensorRT prepares for one view and for a study."""
+    model = onnx.load(exported)
+    for item in (*model.graph.input, *model.graph.output):
+        first, *rest = item.type.tensor_type.shape.dim
+        assert first.dim_param == VIEWS
+        assert all(length.dim_value > 0 for length in rest)
+
+
+def test_tensorrt_rtx_builds_it_for_studies(exported: Path, tmp_path: Path) -> None:
+    """Parsed and built, with both profiles; not executed."""
+    pytest.importorskip("tensorrt_rtx", reason="not installed: tensorrt-rtx")
+    request = {"task": "build", "bindings": "tensorrt_rtx", "onnx": str(exported), "engine": str(tmp_path / "engine")}
+    answer = run_child(request | {"timing_cache": None, "settings": asdict(BuildSettings())}, 240)
+    assert answer["profiles"] == [asdict(ONE_VIEW), asdict(STUDY)]
+    assert (tmp_path / "engine").stat().st_size > 1_000_000
 
 
 @pytest.mark.parametrize("opener", [open_onnx, open_openvino])

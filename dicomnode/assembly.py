@@ -19,7 +19,6 @@ from dicomnode.fetched import Fetched
 from dicomnode.find import Caller
 from dicomnode.intake import Intake
 from dicomnode.notices import Notices
-from dicomnode.puller import Puller
 from dicomnode.receiver import Receiver
 from dicomnode.remote import Pacs, count_by_modality
 from dicomnode.retention import Retention
@@ -152,14 +151,17 @@ def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociatio
     )
 
 
-def make_puller(settings: Settings, stores: Stores) -> Puller | None:
-    """What fetches from the PACS; None where nothing is to be fetched. Raises ConfigurationError."""
+def make_puller(settings: Settings, stores: Stores) -> Callable[[], bool] | None:
+    """One round of what fetches from the PACS; None where nothing is to be fetched. Raises ConfigurationError."""
     pull = settings.pull
     if not pull.missing and not pull.priors:
         return None
     source = next(item for item in settings.destinations if item.name == pull.source)
     pacs = _make_pacs(settings, stores, source)
-    return Puller(stores.database, stores.archive, pacs, pull, _modalities(settings), process_name("puller"))
+    from dicomnode.puller import Puller  # noqa: PLC0415  it loads image libraries, which most receivers need not
+
+    puller = Puller(stores.database, stores.archive, pacs, pull, _modalities(settings), process_name("puller"))
+    return puller.do_one_round
 
 
 def _make_pacs(settings: Settings, stores: Stores, destination: DestinationSettings) -> Pacs:

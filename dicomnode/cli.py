@@ -4,24 +4,45 @@ import json
 import socket
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
-from dicomnode import engine_command, logs, serve, status
+from dicomnode import logs, serve, status
 from dicomnode.assembly import Stores, make_retention, open_stores
 from dicomnode.complaints import errors_are_messages
 from dicomnode.config import Settings, load_settings
 from dicomnode.inspection import check_archive, rebuild
-from engines.package import find_package, load_package
-from engines.triton.repository import export_repository
 from storage import outbox, queue, retrievals
 from storage.database import Database
 
 NOT_FOR_CLINICAL_USE = "Research software, not for clinical use."
 
+ENGINE = "engine"
+
+
+class _Commands(TyperGroup):
+    """All commands; those about engines load with their backends only when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, for the help."""
+        return [*super().list_commands(ctx), ENGINE]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One by its name."""
+        if cmd_name != ENGINE:
+            return super().get_command(ctx, cmd_name)
+        from dicomnode.engine_command import app as engine  # noqa: PLC0415  as said above
+
+        command = typer.main.get_command(engine)
+        command.name = ENGINE
+        return command
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="dicomnode",
     help=f"A PACS AI node: DICOM studies in, structured reports and segmentations back. {NOT_FOR_CLINICAL_USE}",
     no_args_is_help=True,
@@ -29,7 +50,6 @@ app = typer.Typer(
 )
 db = typer.Typer(help="The database: bring its schema up to date, requeue what was given up.", no_args_is_help=True)
 app.add_typer(db, name="db")
-app.add_typer(engine_command.app, name="engine")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The TOML configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -207,18 +227,6 @@ def validate_command(
         known = ", ".join(item.name for item in VALIDATORS)
         raise typer.BadParameter(f"there is no validator {', '.join(unknown)}; there are {known}")
     raise typer.Exit(validate(files, validator or (), Console(), own_words=own_words, json_wanted=as_json))
-
-
-@engine_command.app.command("export-triton")
-def export_triton(
-    repository: Annotated[Path, typer.Argument(help="The server's model repository; made where there is none.")],
-    package: Annotated[str, typer.Option(help="A model package, by name or path.")] = "mammo-mass",
-    precision: Annotated[str, typer.Option(help="Of the weights to export.")] = "fp32",
-) -> None:
-    """Write a package into a model repository of Triton Inference Server, for `backend = "triton"`."""
-    with errors_are_messages():
-        folder = export_repository(load_package(find_package(package)), precision, repository)
-        typer.echo(f'{folder}: set backend = "triton" for the package, and url under [triton]')
 
 
 @db.command()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from pydicom import Dataset
 
+from dicomnode.attributes import items, number, text
 from dicomnode.config import SenderSettings
 from dicomnode.logs import get_logger
 from storage import commitment
@@ -86,8 +87,6 @@ def _tell(sop_instance_uid: str, state: DeliveryState, reason: str) -> None:
 
 def _read(report: Dataset) -> tuple[str, list[str], dict[str, str]]:
     """Transaction UID, SOP Instance UIDs that are kept, and reasons by SOP Instance UID of those that are not."""
-    from dicomnode.images.attributes import items, number, text  # noqa: PLC0415  a receiver needs no image libraries
-
     return (
         text(report, "TransactionUID"),
         [text(item, "ReferencedSOPInstanceUID") for item in items(report, "ReferencedSOPSequence")],

@@ -18,6 +18,7 @@ from engines.cuda_probe import missing_gpu
 from engines.factory import OPENERS, PRECISION
 from engines.package import find_package, load_package
 from engines.tensorrt import build_ahead
+from engines.triton.repository import export_repository
 from engines.trt.cache import EngineCache, Entry
 from engines.trt.settings import BUILD_LIMIT_S, CACHE, MemoryName, TensorRtSettings
 
@@ -186,3 +187,15 @@ def _memory(given: str) -> MemoryName:
             return given
         case unknown:
             raise typer.BadParameter(f"there is no memory {unknown!r}; there are auto, cuda-bindings, pycuda")
+
+
+@app.command("export-triton")
+def export_triton(
+    repository: Annotated[Path, typer.Argument(help="The server's model repository; made where there is none.")],
+    package: Annotated[str, typer.Option(help="A model package, by name or path.")] = "mammo-mass",
+    precision: Annotated[str, typer.Option(help="Of the weights to export.")] = "fp32",
+) -> None:
+    """Write a package into a model repository of Triton Inference Server, for `backend = "triton"`."""
+    with errors_are_messages():
+        folder = export_repository(load_package(find_package(package)), precision, repository)
+        typer.echo(f'{folder}: set backend = "triton" for the package, and url under [triton]')

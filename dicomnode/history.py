@@ -7,10 +7,10 @@ from pathlib import Path
 from pydicom import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, KeyObjectSelectionDocumentStorage, MammographyCADSRStorage
 
+from dicomnode.attributes import referenced_instances
 from dicomnode.errors import ImageError
 from dicomnode.findings import EarlierObject, EarlierReport
 from dicomnode.images import read_header
-from dicomnode.images.attributes import referenced_instances
 from dicomnode.logs import get_logger
 from dicomnode.results.succession import identity_of, predecessors_of, read_report
 from dicomnode.study_rules import EVIDENCE

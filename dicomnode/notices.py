@@ -11,8 +11,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     ModalityPerformedProcedureStep,
 )
 
+from dicomnode.attributes import flag, items, text
 from dicomnode.dimse import N_CREATE_RQ, N_SET_RQ
-from dicomnode.images.attributes import flag, items, text
 from dicomnode.logs import get_logger
 from dicomnode.normalized import PROCESSING_FAILURE, Answer, Request
 from storage import notices

@@ -6,8 +6,8 @@ from datetime import date, timedelta
 
 from pydicom import Dataset
 
+from dicomnode.attributes import text
 from dicomnode.config import PriorRule
-from dicomnode.images.attributes import text
 from dicomnode.remote import Patient, RemoteStudy, read_patient
 
 WILDCARDS = frozenset("*?\\")  # PS3.4 C.2.2.2: as a key such an ID would match other patients

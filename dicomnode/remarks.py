@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
+from dicomnode.attributes import texts
 from dicomnode.findings import Remark
-from dicomnode.images.attributes import texts
 from dicomnode.images.mammography import (
     Laterality,
     is_digitised_film,

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from pydicom import Dataset
 
+from dicomnode.attributes import number, text, texts
 from dicomnode.errors import QueryFailed
-from dicomnode.images.attributes import number, text, texts
 
 
 @dataclass(frozen=True, slots=True)

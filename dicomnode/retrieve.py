@@ -19,11 +19,11 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     StudyRootQueryRetrieveInformationModelMove,
 )
 
+from dicomnode.attributes import number
 from dicomnode.contexts import ACCEPTED_TRANSFER_SYNTAXES
 from dicomnode.errors import QueryFailed, RefusedInstance, RetrievalFailed
 from dicomnode.fetched import Announced, Fetched
 from dicomnode.find import PENDING, Caller, Finder
-from dicomnode.images.attributes import number
 from dicomnode.remote import Wanted
 
 SUCCESS = 0x0000

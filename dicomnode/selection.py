@@ -17,7 +17,7 @@ from pydicom.uid import (
     SurfaceSegmentationStorage,
 )
 
-from dicomnode.images.attributes import flag, number, text, texts
+from dicomnode.attributes import flag, number, text, texts
 from dicomnode.images.mammography import is_digitised_film, is_mammogram, read_view, read_view_modifiers
 from dicomnode.study_rules import earlier_repeats, has_presentation_twin, rejected_by_note
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydicom import Dataset
 
+from dicomnode.attributes import text
 from dicomnode.errors import ImageError
 from dicomnode.findings import AnalysedVolume, NotAnalysed
-from dicomnode.images.attributes import text
 from dicomnode.images.stack import arrange
 from dicomnode.images.volume import load_volume
 from dicomnode.logs import Stopwatch, get_logger

@@ -147,7 +147,7 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
         threading.Thread(target=run_rounds, args=(retention.do_one_round, stop, RETENTION_PAUSE_S, "retention")),
     ]
     if puller is not None:
-        pulling = (puller.do_one_round, stop, PAUSE_S, "puller")
+        pulling = (puller, stop, PAUSE_S, "puller")
         beside.append(threading.Thread(target=run_rounds, args=pulling, daemon=True))
     for thread in beside:
         thread.start()

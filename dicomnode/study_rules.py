@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pydicom import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
-from dicomnode.images.attributes import codes, flag, items, number, referenced_instances, text
+from dicomnode.attributes import codes, flag, items, number, referenced_instances, text
 from dicomnode.images.mammography import read_laterality, read_view, read_view_modifiers
 
 REJECTION_NOTES: Mapping[str, str] = {  # PS3.16 CID 7011, IHE Imaging Object Change Management

@@ -8,8 +8,8 @@ from copy import deepcopy
 
 from pydicom import Dataset
 
+from dicomnode.attributes import flag, items, number
 from dicomnode.errors import ImageError
-from dicomnode.images.attributes import flag, items, number
 
 # The macros that tell where a frame lies, what it shows, and how its values are read.
 MACROS = (

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from dicomnode.attributes import CONVERSION_ERRORS, flag, items, number, numbers, texts
 from dicomnode.errors import ImageError
-from dicomnode.images.attributes import CONVERSION_ERRORS, flag, items, number, numbers, texts
 
 Floats = NDArray[np.float64]
 Patterns = NDArray[np.uint8] | NDArray[np.uint16]

@@ -9,7 +9,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from dicomnode.images.attributes import codes, flag, items, texts
+from dicomnode.attributes import codes, flag, items, texts
 
 Laterality = Literal["L", "R"]
 

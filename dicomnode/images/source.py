@@ -12,8 +12,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
+from dicomnode.attributes import flag, number, text
 from dicomnode.errors import ImageError
-from dicomnode.images.attributes import flag, number, text
 from dicomnode.images.codecs import CODECS, decode_frame
 from dicomnode.images.frames import frame_header, number_of_frames
 from dicomnode.images.grayscale import Patterns, StoredFormat, to_display, to_values

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from dicomnode.images.attributes import flag, number, numbers
+from dicomnode.attributes import flag, number, numbers
 
 
 @dataclass(frozen=True, slots=True)

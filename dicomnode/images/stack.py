@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from dicomnode.attributes import number, numbers, text
 from dicomnode.errors import ImageError
-from dicomnode.images.attributes import number, numbers, text
 
 Vector = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dicomnode.attributes import text
 from dicomnode.errors import ImageError
-from dicomnode.images.attributes import text
 from dicomnode.images.source import load_values
 from dicomnode.images.stack import SliceStack
 

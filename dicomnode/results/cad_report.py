@@ -12,8 +12,8 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import MammographyCADSRStorage
 
+from dicomnode.attributes import text
 from dicomnode.findings import StudyAnalysis
-from dicomnode.images.attributes import text
 from dicomnode.images.mammography import is_digitised_film, is_mammogram
 from dicomnode.results import codes, content
 from dicomnode.results.cad_library import cad_library

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from dicomnode.attributes import text
 from dicomnode.findings import AnalysedImage, StudyAnalysis
 from dicomnode.images import SourceImage
-from dicomnode.images.attributes import text
 from dicomnode.images.mammography import Laterality, read_laterality, read_patient_orientation
 from dicomnode.pictures import Picture, render, render_words
 from dicomnode.results import codes

@@ -7,8 +7,8 @@ breast should be there too cannot be known from images, so the report only says 
 from dataclasses import dataclass
 from functools import partial
 
+from dicomnode.attributes import text
 from dicomnode.findings import NotAnalysed, StudyAnalysis
-from dicomnode.images.attributes import text
 from dicomnode.images.mammography import Laterality, read_laterality, read_view
 from dicomnode.selection import is_breast_image, is_image
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydicom import Dataset
 
-from dicomnode.images.attributes import flag, number, numbers
+from dicomnode.attributes import flag, number, numbers
 from dicomnode.results import codes, content
 
 _MODALITIES = frozenset(("CT", "MR", "PT"))

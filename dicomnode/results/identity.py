@@ -15,8 +15,8 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from dicomnode.attributes import flag, items, numbers, text, texts
 from dicomnode.findings import RunIdentity, StudyAnalysis
-from dicomnode.images.attributes import flag, items, numbers, text, texts
 from dicomnode.results import codes
 from dicomnode.results.content import code_item
 from engines.base import EngineDescription

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from dicomnode.images.attributes import flag, number, text
+from dicomnode.attributes import flag, number, text
 from dicomnode.images.mammography import read_laterality, read_patient_orientation, read_view, read_view_modifiers
 from dicomnode.images.spacing import read_spacing
 from dicomnode.results import codes, content

@@ -10,8 +10,8 @@ from pydicom.sr.coding import Code
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
+from dicomnode.attributes import flag, text
 from dicomnode.findings import AnalysedVolume, StudyAnalysis
-from dicomnode.images.attributes import flag, text
 from dicomnode.images.stack import SliceStack
 from dicomnode.results.identity import run_uid
 from engines.volume import Region

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from dicomnode.attributes import numbers, text
 from dicomnode.findings import StudyAnalysis
 from dicomnode.images import SourceImage
-from dicomnode.images.attributes import numbers, text
 from dicomnode.images.mammography import read_laterality, read_patient_orientation
 from dicomnode.results import codes
 from dicomnode.results.content import code_item

@@ -10,7 +10,7 @@ import numpy as np
 from pydicom import DataElement, Dataset
 from pydicom.valuerep import DSfloat
 
-from dicomnode.images.attributes import flag, number, text
+from dicomnode.attributes import flag, number, text
 from dicomnode.images.grayscale import Floats, Window, modality_table, voi_of
 
 _FUNCTIONS = frozenset(("LINEAR_EXACT", "SIGMOID"))  # LINEAR is what counts where nothing is said

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from pydicom import Dataset
 
+from dicomnode.attributes import codes as code_values
+from dicomnode.attributes import items, referenced_instances, text
 from dicomnode.findings import EarlierObject, EarlierReport, StudyAnalysis
-from dicomnode.images.attributes import codes as code_values
-from dicomnode.images.attributes import items, referenced_instances, text
 from dicomnode.results import codes
 from dicomnode.results.identity import device_uid
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from dicomnode.attributes import flag, text
 from dicomnode.findings import AnalysedImage, StudyAnalysis
 from dicomnode.images import SourceImage
-from dicomnode.images.attributes import flag, text
 from dicomnode.images.mammography import is_digitised_film, is_mammogram, read_laterality, read_view
 from dicomnode.results import codes
 from dicomnode.results.identity import run_uid

@@ -6,8 +6,8 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import SegmentationStorage
 
+from dicomnode.attributes import text
 from dicomnode.findings import StudyAnalysis
-from dicomnode.images.attributes import text
 from dicomnode.results import codes, content
 from dicomnode.results.identity import run_uid
 from dicomnode.results.regions import TrackedRegion, segmentation_role

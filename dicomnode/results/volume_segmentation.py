@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import SegmentationStorage
 
+from dicomnode.attributes import number, numbers, text
 from dicomnode.findings import StudyAnalysis
-from dicomnode.images.attributes import number, numbers, text
 from dicomnode.images.stack import SliceStack
 from dicomnode.results import codes
 from dicomnode.results.identity import (

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from dicomnode.attributes import text
 from dicomnode.findings import AnalysedImage, NotAnalysed, Remark, StudyAnalysis
-from dicomnode.images.attributes import text
 from dicomnode.images.mammography import read_laterality, read_view
 from dicomnode.results import codes
 from dicomnode.results.coverage import EXPECTED_VIEWS, Coverage, concerns_the_reader, coverage

@@ -8,8 +8,8 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
+from dicomnode.attributes import text
 from dicomnode.errors import ValidatorFailed
-from dicomnode.images.attributes import text
 from dicomnode.images.source import FOREIGN_ERRORS
 from dicomnode.validation.allowed import why_harmless
 from dicomnode.validation.explain import Meaning, meaning_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
-from dicomnode.images.attributes import flag
+from dicomnode.attributes import flag
 from dicomnode.validation.programs import dciodvfy, dcmpschk, dsrdump, pixelmed, pixelmed_missing, program_missing
 from dicomnode.validation.standard import dicom_validator, dicom_validator_missing
 

@@ -1,5 +1,7 @@
 """The command line: messages instead of traces, and the right exit codes."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,19 @@ def test_version_says_what_it_is_not() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert result.exit_code == 0
     assert "not for clinical use" in result.output
+
+
+def test_a_receiver_loads_no_image_library() -> None:
+    """They are half of a process's memory, and neither the command line nor what it receives with needs them."""
+    program = "import sys, dicomnode.cli; print(*{'cv2', 'scipy', 'highdicom', 'onnxruntime'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_commands_about_engines_are_there_all_the_same() -> None:
+    """In the help by name, and behind their own."""
+    assert "engine" in CliRunner().invoke(app, ["--help"]).output
+    assert "verify" in CliRunner().invoke(app, ["engine", "--help"]).output
 
 
 def test_help_says_it_too() -> None:

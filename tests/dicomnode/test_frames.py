@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.uid import BreastTomosynthesisImageStorage
 
+from dicomnode.attributes import numbers
 from dicomnode.errors import ImageError
 from dicomnode.findings import AnalysedImage, ResultKind
 from dicomnode.images import load_image
-from dicomnode.images.attributes import numbers
 from dicomnode.images.frames import frame_header
 from dicomnode.results.build import build_results, encode
 from dicomnode.selection import SelectionPolicy, select

@@ -9,9 +9,9 @@ from pydicom import Dataset, dcmread
 from dicomnode import history
 from dicomnode import worker as worker_module
 from dicomnode.assembly import Stores
+from dicomnode.attributes import referenced_instances
 from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
 from dicomnode.dispatch import Dispatcher
-from dicomnode.images.attributes import referenced_instances
 from dicomnode.results.succession import predecessors_of
 from dicomnode.study_rules import EVIDENCE
 from dicomnode.worker import Worker

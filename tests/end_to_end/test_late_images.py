@@ -6,7 +6,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from dicomnode.images.attributes import referenced_instances
+from dicomnode.attributes import referenced_instances
 from tests.support import dcmtk, studies
 from tests.support.node import Destination, NodeConfig, running_node
 from tests.support.orthanc import ROUTE_MAMMOGRAMS, running_orthanc

@@ -26,7 +26,6 @@ from dicomnode.config import (
 )
 from dicomnode.dispatch import Dispatcher
 from dicomnode.intake import Intake
-from dicomnode.puller import Puller
 from dicomnode.receiver import Receiver
 from storage import retrievals
 from storage.archive import Archive
@@ -74,7 +73,7 @@ class Node:
 
     stores: Stores
     intake: Intake
-    puller: Puller
+    pull_once: Callable[[], bool]
 
     def want_missing(self, study: str) -> None:
         """As the evidence of completeness does."""
@@ -134,12 +133,12 @@ def node(tmp_path: Path, stores: Stores, pacs: Orthanc, node_port: int) -> Itera
                     ),
                 ),
             )
-            puller = make_puller(whole, stores)
-            assert puller is not None
+            pull_once = make_puller(whole, stores)
+            assert pull_once is not None
             intake = Intake(stores.database, stores.archive, maximum_bytes, frozenset({"MG"}))
             receivers.append(Receiver(settings, intake))
             receivers[-1].open()
-            return Node(stores, intake, puller)
+            return Node(stores, intake, pull_once)
 
         yield make
 
@@ -188,7 +187,7 @@ def test_missing_images_come_as_they_are_stored(tmp_path: Path, pacs: Orthanc, n
     here = node(method)
     take(here.intake, images[0])
     here.want_missing(study)
-    assert here.puller.do_one_round()
+    assert here.pull_once()
     assert here.outcome(retrievals.RetrievalKind.MISSING) == (RetrievalState.DONE, "3 images fetched")
     found = here.files(study)
     assert set(found) == {image.SOPInstanceUID for image in images}
@@ -200,7 +199,7 @@ def test_missing_images_come_as_they_are_stored(tmp_path: Path, pacs: Orthanc, n
     if method == "dicomweb":
         fetched = {_dataset_bytes(Path(str(found[image.SOPInstanceUID].filename))) for image in images[1:]}
         assert fetched == {_dataset_bytes(path) for path in stored[1:4]}
-    assert not here.puller.do_one_round()
+    assert not here.pull_once()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -223,7 +222,7 @@ def test_priors_come_by_rule_and_are_not_analysed(tmp_path: Path, pacs: Orthanc,
         here.stores.database, AT_ONCE, [ModelSettings(package="x")], 3, want_priors_for=frozenset({"MG"})
     )
     assert dispatcher.do_one_round()
-    while here.puller.do_one_round():
+    while here.pull_once():
         dispatcher.do_one_round()
     dispatcher.do_one_round()
     assert here.outcome(retrievals.RetrievalKind.SEARCH) == (RetrievalState.DONE, "2 priors wanted")
@@ -251,11 +250,11 @@ def test_what_the_node_refuses_of_a_move_is_said(tmp_path: Path, pacs: Orthanc, 
     here = node("move", maximum_bytes=len(encoded(images[2])) - 5_000, max_attempts=2)
     take(here.intake, images[0])
     here.want_missing(images[0].StudyInstanceUID)
-    assert here.puller.do_one_round()
+    assert here.pull_once()
     state, reason = here.outcome(retrievals.RetrievalKind.MISSING)
     assert state is RetrievalState.WAITING
     assert re.match("[123] of 3 images did not come: C-MOVE: ORTHANC at .* answered 0x", reason), reason
-    wait_until(here.puller.do_one_round, "the second attempt is due")
+    wait_until(here.pull_once, "the second attempt is due")
     state, reason = here.outcome(retrievals.RetrievalKind.MISSING)
     assert state is RetrievalState.DEAD
     assert re.match("1 of [123] images did not come: C-MOVE", reason), reason
@@ -291,7 +290,7 @@ def test_a_wrong_password_is_said(tmp_path: Path, node: MakeNode) -> None:
 def _fetch_in_vain(here: Node, images: list[Dataset], told: str) -> None:
     take(here.intake, images[0])
     here.want_missing(images[0].StudyInstanceUID)
-    assert here.puller.do_one_round()
+    assert here.pull_once()
     state, reason = here.outcome(retrievals.RetrievalKind.MISSING)
     assert state is RetrievalState.WAITING
     assert re.search(told, reason), reason

@@ -26,7 +26,7 @@ def open_tensorrt(package: ModelPackage, precision: str, settings: TensorRtSetti
     """The package on TensorRT; builds where no engine is kept, which takes minutes.
 
     Raises BackendUnavailable: no GPU, nothing installed, the build fails, or the engine answers something else than the
-    reference; PackageError where the network is not one that TensorRT takes.
+    reference; PackageError where the package is damaged.
     """
     if reason := missing_gpu():
         raise BackendUnavailable(f"{reason}; {NEEDS}")

@@ -1,5 +1,6 @@
 """From an ONNX file to an engine. Runs in a child process: TensorRT's builder is large, slow, and may crash."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ def build_engine(
     """A serialised engine and its profiles, in their order. tell: gets a line for each phase of the build.
 
     timing_cache: a file with what earlier builds measured, read where it is there and written anew; None without.
-    Raises PackageError where the network is not one that TensorRT takes, BackendUnavailable where the build fails.
+    Raises BackendUnavailable where TensorRT does not take the network or the build fails: other backends may do it;
+    PackageError where the network's input is none that we know.
     """
     trt = bindings.module
     logger = trt.Logger(trt.Logger.ERROR)
@@ -34,17 +36,26 @@ def build_engine(
     profiles = profiles_for(shape[0])
     if shape[0] == -1:
         _add_profiles(builder, config, profiles, shape[1:])
-    keeps_timings = timing_cache is not None and not bindings.portable  # TensorRT-RTX times nothing while it builds
-    if keeps_timings and timing_cache is not None:
-        known = timing_cache.read_bytes() if timing_cache.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), False)
+    # TensorRT-RTX times nothing while it builds.
+    timings = None if timing_cache is None or bindings.portable else _read_timings(config, timing_cache)
     plan = builder.build_serialized_network(network, config)
     del monitor  # lived as long as the build: the configuration holds no reference to it
     if plan is None:
-        raise BackendUnavailable(f"TensorRT did not build an engine from {onnx.name}; its own lines above say why")
-    if keeps_timings and timing_cache is not None:
-        timing_cache.write_bytes(config.get_timing_cache().serialize())
+        raise BackendUnavailable(f"TensorRT did not build an engine from {onnx.name}; its own lines in the log say why")
+    if timings is not None and timing_cache is not None:
+        part = timing_cache.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(timings.serialize())
+        part.replace(timing_cache)
     return bytes(plan), profiles
+
+
+def _read_timings(config: Any, file: Path) -> Any:
+    """The timing cache of a build, with what the file holds where TensorRT takes it; lives as long as it is held."""
+    for known in (file.read_bytes(), b"") if file.is_file() else (b"",):
+        timings = config.create_timing_cache(known)
+        if timings is not None and config.set_timing_cache(timings, False):  # False: only of this very device
+            return timings
+    return None
 
 
 def _parse(trt: Any, network: Any, logger: Any, onnx: Path) -> tuple[int, ...]:
@@ -52,7 +63,7 @@ def _parse(trt: Any, network: Any, logger: Any, onnx: Path) -> tuple[int, ...]:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):
         found = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
-        raise PackageError(f"TensorRT does not take the network {onnx.name}: {found}")
+        raise BackendUnavailable(f"TensorRT does not take the network {onnx.name}: {found}")
     names = [network.get_input(index).name for index in range(network.num_inputs)]
     if names != [INPUT_NAME]:
         raise PackageError(f"the network {onnx.name} has the inputs {names}; one named {INPUT_NAME!r} is needed")

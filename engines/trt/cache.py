@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +17,8 @@ from engines.trt.bindings import Bindings
 from engines.trt.settings import BuildSettings
 
 FORMAT = 1
+BUILD_PREFIX = ".build-"
+LEFT_OVER_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +116,16 @@ class EngineCache:
         """A place for a build on the same file system. Raises BackendUnavailable where there is no room to be had."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            return tempfile.TemporaryDirectory(prefix=".build-", dir=self.folder)
+            self._sweep()
+            return tempfile.TemporaryDirectory(prefix=BUILD_PREFIX, dir=self.folder)
         except OSError as error:
             raise BackendUnavailable(f"the engine cache {self.folder} cannot be written: {error.strerror}") from error
+
+    def _sweep(self) -> None:
+        """Take away what builds left that were killed: no build is that old and still runs."""
+        for left in self.folder.glob(f"{BUILD_PREFIX}*"):
+            if time.time() - left.stat().st_mtime > LEFT_OVER_S:
+                shutil.rmtree(left, ignore_errors=True)
 
     def timing_cache(self, key: EngineKey) -> Path:
         """What builds on this GPU with this TensorRT have measured."""

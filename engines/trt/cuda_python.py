@@ -27,6 +27,7 @@ class CudaBindings:
         self._graphs: list[Any] = []
         self._call("cudaSetDevice", 0)
         self._stream = self._call("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking)
+        self._streams = [self._stream]
 
     @property
     def stream(self) -> int:
@@ -91,11 +92,11 @@ class CudaBindings:
             ("cudaGraphExecDestroy", self._graphs),
             ("cudaFree", self._allocated),
             ("cudaFreeHost", self._pinned),
-            ("cudaStreamDestroy", [self._stream]),
+            ("cudaStreamDestroy", self._streams),
         ):
             for item in items:
                 getattr(self._runtime, name)(item)
-        self._graphs, self._allocated, self._pinned = [], [], []
+        self._graphs, self._allocated, self._pinned, self._streams = [], [], [], []
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """What a function of the runtime gives. Raises InferenceError by its status."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.errors import BackendUnavailable, PackageError
+from engines.errors import BackendUnavailable, EngineError, PackageError
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,9 @@ def run_child(request: Mapping[str, Any], limit_s: float, command: Sequence[str]
             thread.start()
         try:
             answer = _follow(process, lines, limit_s, request["task"])
+        except EngineError:
+            log.warning("TensorRT's own lines: %s", _last(complaints))
+            raise
         finally:
             _end(process)
             for thread in threads:
@@ -107,5 +110,9 @@ def _kill(process: "subprocess.Popen[str]") -> None:
 
 def _epitaph(code: int, task: str, complaints: Sequence[str]) -> str:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    last = " ".join("".join(complaints).splitlines()[-LAST_LINES:])[-LAST_CHARACTERS:]
+    last = _last(complaints)
     return f"TensorRT's child process {how} during {task!r}" + (f": {last}" if last else "")
+
+
+def _last(complaints: Sequence[str]) -> str:
+    return " ".join("".join(complaints).splitlines()[-LAST_LINES:])[-LAST_CHARACTERS:]

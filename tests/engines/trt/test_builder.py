@@ -1,7 +1,7 @@
 """Networks are parsed and built by the real builder of TensorRT-RTX, which needs no GPU. Nothing is executed here."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from engines.factory import Options
 from engines.package import ModelPackage, find_package, load_package
 from engines.tensorrt import kept_engine
 from engines.trt.bindings import load_bindings
-from engines.trt.cache import EngineCache
+from engines.trt.builder import _read_timings
+from engines.trt.cache import EngineCache, Entry
 from engines.trt.process import run_child
 from engines.trt.settings import ONE_VIEW, STUDY, BuildSettings, TensorRtSettings, profile_of, profiles_for
 
@@ -47,7 +48,7 @@ def _request(onnx: Path, engine: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("precision", _shipped())
 def test_every_shipped_variant_is_built(package: ModelPackage, precision: str, tmp_path: Path) -> None:
-    """Parsed and built, in a child process, kept with its checksum, and found again without building."""
+    """Parsed and built in a child process, kept, found again without building, and built again where it is damaged."""
     settings = TensorRtSettings(cache=tmp_path / "engines", build_limit_s=LIMIT_S)
     bindings = load_bindings("tensorrt_rtx")
     entry = kept_engine(bindings, package, precision, settings)
@@ -57,29 +58,41 @@ def test_every_shipped_variant_is_built(package: ModelPackage, precision: str, t
     again = kept_engine(bindings, package, precision, TensorRtSettings(settings.cache, build_limit_s=0.001))
     assert again.sha256 == entry.sha256
     assert not [item for item in settings.cache.iterdir() if item.name.startswith(".build-")]
-
-
-def test_a_damaged_engine_is_built_again(package: ModelPackage, tmp_path: Path) -> None:
-    """One bit in the kept file changed: it is not used, and made anew."""
-    settings = TensorRtSettings(cache=tmp_path, build_limit_s=LIMIT_S)
-    bindings = load_bindings("tensorrt_rtx")
-    first = kept_engine(bindings, package, "fp32", settings)
-    content = bytearray(first.file.read_bytes())
-    content[len(content) // 2] ^= 1
-    first.file.write_bytes(content)
-    (seen,) = EngineCache(tmp_path).entries()
+    _damage(entry)
+    (seen,) = EngineCache(settings.cache).entries()
     assert "checksum differs" in seen.damage
-    second = kept_engine(bindings, package, "fp32", settings)
-    assert not second.damage
-    (seen,) = EngineCache(tmp_path).entries()
+    kept_engine(bindings, package, precision, settings)
+    (seen,) = EngineCache(settings.cache).entries()
     assert not seen.damage
 
 
-def test_what_is_no_network_is_the_packages_fault(tmp_path: Path) -> None:
-    """The child says what the parser said."""
+def _damage(entry: Entry) -> None:
+    """One bit in the middle of the engine changes."""
+    content = bytearray(entry.file.read_bytes())
+    content[len(content) // 2] ^= 1
+    entry.file.write_bytes(content)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorRT-RTX says that its timing caches hold nothing
+@pytest.mark.parametrize("before", [None, b"", b"rubbish" * 100])
+def test_timings_are_read(tmp_path: Path, before: bytes | None) -> None:
+    """By the real bindings called as TensorRT's: no file, an empty one and a damaged one all give a whole cache."""
+    file = tmp_path / "gpu.timing"
+    if before is not None:
+        file.write_bytes(before)
+    bindings = replace(load_bindings("tensorrt_rtx"), name="tensorrt")
+    config = (builder := bindings.module.Builder(bindings.module.Logger())).create_builder_config()
+    timings = _read_timings(config, file)
+    assert timings is not None
+    assert timings.serialize().nbytes > 0
+    del builder
+
+
+def test_what_tensorrt_does_not_take_is_left_to_other_backends(tmp_path: Path) -> None:
+    """The child says what the parser said; whether the file is damaged its checksum has told before."""
     rubbish = tmp_path / "rubbish.onnx"
     rubbish.write_bytes(b"rubbish" * 100)
-    with pytest.raises(PackageError, match=r"does not take the network rubbish\.onnx"):
+    with pytest.raises(BackendUnavailable, match=r"does not take the network rubbish\.onnx"):
         run_child(_request(rubbish, tmp_path / "engine"), LIMIT_S)
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +88,19 @@ def test_timings_belong_to_a_builder_and_a_gpu(tmp_path: Path) -> None:
     cache = EngineCache(tmp_path)
     assert cache.timing_cache(KEY) == cache.timing_cache(replace(KEY, package="other", weights_sha256="b" * 64))
     assert cache.timing_cache(KEY) != cache.timing_cache(replace(KEY, gpu=replace(GPU, name="other")))
+
+
+def test_what_a_killed_build_left_is_taken_away(tmp_path: Path) -> None:
+    """After a day; a build that runs now keeps its folder."""
+    cache = EngineCache(tmp_path)
+    with cache.work_folder() as running:
+        old = tmp_path / ".build-old"
+        old.mkdir()
+        (old / "engine").write_bytes(b"half")
+        os.utime(old, (0, 0))
+        with cache.work_folder():
+            assert not old.exists()
+            assert Path(running).is_dir()
 
 
 def test_no_room_is_said(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 KILLS ?= 1000
+INPUTS ?= 100000
 
 # Threads that wait must sleep: the machine is shared with the peers under test.
 export OMP_WAIT_POLICY := PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu torture bench lint venv clean
+.PHONY: help demo test test-gpu torture fuzz bench lint venv clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -38,6 +39,9 @@ bench: venv ## measure against the peers; table here, numbers in build/bench.jso
 torture: venv ## kill -9 a node a thousand times (KILLS) and look whether anything is lost or doubled
 	sh tests/support/install-peers.sh
 	$(BIN)/python -m tests.torture --kills $(KILLS) --out build/torture
+
+fuzz: venv ## send a receiver 100,000 broken messages (INPUTS) and look whether it breaks
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS)
 
 lint: venv ## ruff, mypy and the import contract
 	$(BIN)/ruff check .

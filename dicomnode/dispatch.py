@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dicomnode.config import CompletenessSettings, ModelSettings, QueueSettings
 from dicomnode.evidence import Evidence
 from dicomnode.logs import get_logger
+from dicomnode.timekeeping import Timekeeper
 from storage.database import Connection, Database
 from storage.lifecycle import StudyState
 from storage.queue import enqueue
@@ -39,6 +40,7 @@ class Dispatcher:
         self._max_attempts = max_attempts
         self._order = order or QueueSettings()
         self._want_priors_for = want_priors_for
+        self._time = Timekeeper(database, _restart_timers)
 
     def after_start(self) -> None:
         """Start the quiet time of unfinished studies again: what a sender did while we were away is not known."""
@@ -49,7 +51,7 @@ class Dispatcher:
 
     def do_one_round(self) -> bool:
         """Queue every study that is due. Returns whether there was one."""
-        with self._database.transaction() as connection:
+        with self._time.transaction() as connection:
             due = due_studies(connection, self._completeness.quiet_s, self._completeness.deadline_s)
             priors = priors_among(connection, {study.study_instance_uid: study.revision for study in due})
             for study in due:
@@ -115,3 +117,8 @@ def _keep_as_prior(connection: Connection, study: DueStudy) -> None:
     reason = "kept to be compared with a later study"
     if set_study_state(connection, study.study_instance_uid, study.revision, StudyState.PRIOR, reason):
         log.info("prior kept", study_instance_uid=study.study_instance_uid, instances=study.instance_count)
+
+
+def _restart_timers(connection: Connection, jump_seen: bool) -> None:
+    if jump_seen:  # at the start they are restarted anyway
+        restart_quiet_timers(connection)

@@ -1,7 +1,8 @@
 """Keeps a job's lease alive while the job runs, but not for ever.
 
 Renewing stops when the lease is lost, and at the job's deadline: a hung inference cannot be interrupted inside its
-process, so `on_deadline` ends that process, and the lease runs out for the next worker.
+process, so `on_deadline` ends that process, and the lease runs out for the next worker. The deadline has a thread of
+its own, for the renewing one may hang too, in the database.
 """
 
 import threading
@@ -32,26 +33,28 @@ class Heartbeat:
         self._on_deadline = on_deadline
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._deadline = threading.Timer(deadline_s, self._pass_deadline)
+        self._deadline.daemon = True
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._deadline.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._deadline.cancel()
         self._done.set()
         self._thread.join()
 
+    def _pass_deadline(self) -> None:
+        self._done.set()  # nothing is renewed any more
+        log.error("job deadline passed", job_id=self._lease.job_id, deadline_s=self._deadline_s)
+        self._on_deadline()
+
     def _beat(self) -> None:
-        pause_s = self._lease_s / RENEWALS_PER_LEASE
-        waited_s = 0.0
-        while not self._done.wait(min(pause_s, self._deadline_s - waited_s)):
-            waited_s += pause_s
-            if waited_s >= self._deadline_s:
-                log.error("job deadline passed", job_id=self._lease.job_id, deadline_s=self._deadline_s)
-                self._on_deadline()
-                return
+        while not self._done.wait(self._lease_s / RENEWALS_PER_LEASE):
             try:
                 with self._database.transaction() as connection:
                     renew(connection, self._lease, self._lease_s)

@@ -10,6 +10,20 @@ log = get_logger(__name__)
 PAUSE_AFTER_ERROR_S = 5.0
 
 
+def beginning_with(first: Callable[[], None], do_one_round: Callable[[], bool]) -> Callable[[], bool]:
+    """Rounds before which `first` is done once; it is tried again where it raises, as on a full disk."""
+    done = False
+
+    def one_round() -> bool:
+        nonlocal done
+        if not done:
+            first()
+            done = True
+        return do_one_round()
+
+    return one_round
+
+
 def run_rounds(do_one_round: Callable[[], bool], stop: threading.Event, pause_s: float, name: str) -> None:
     """Call `do_one_round` until `stop` is set. It says whether there was work. An error is logged, never silent."""
     while not stop.is_set():

@@ -14,10 +14,11 @@ from dicomnode.commitment import new_transaction_uid
 from dicomnode.config import DestinationSettings, SenderSettings
 from dicomnode.errors import DeliveryFailed
 from dicomnode.logs import Stopwatch, bound, get_logger
+from dicomnode.timekeeping import Timekeeper
 from dicomnode.wire import ACCEPTED, OutgoingFile, Wire
 from storage import commitment, outbox
 from storage.archive import Archive
-from storage.database import Database
+from storage.database import Connection, Database
 from storage.errors import ArchiveFull, ArchiveUnavailable, LeaseLost, StorageError
 from storage.lifecycle import DeliveryState
 
@@ -45,10 +46,11 @@ class Sender:
         self._settings = settings
         self._wire = wire
         self._name = name
+        self._time = Timekeeper(database, self._restart_timers)
 
     def do_one_round(self) -> bool:
         """Try one batch. Returns whether one was due."""
-        with self._database.transaction() as connection:
+        with self._time.transaction() as connection:
             for lost in outbox.recover_expired(connection):
                 log.warning("delivery recovered", delivery_id=lost.id, destination=lost.destination)
             for silent in commitment.recover_silent(
@@ -62,6 +64,10 @@ class Sender:
         with bound(study_instance_uid=batch.study_instance_uid, job_id=batch.job_id, destination=batch.destination):
             self._deliver(batch)
         return True
+
+    def _restart_timers(self, connection: Connection, jump_seen: bool) -> None:
+        settings = self._settings
+        outbox.restart_timers(connection, settings.lease_s, settings.commitment_timeout_s, jump_seen=jump_seen)
 
     def _deliver(self, batch: outbox.DeliveryBatch) -> None:
         watch = Stopwatch()

@@ -23,7 +23,7 @@ from dicomnode.logs import get_logger
 from dicomnode.receiver import Receiver
 from dicomnode.receivers import ReceiverProcesses
 from dicomnode.room_watch import RoomWatch
-from dicomnode.rounds import run_rounds
+from dicomnode.rounds import beginning_with, run_rounds
 from dicomnode.stock_receiver import StockReceiver
 from engines.errors import DeviceLost
 
@@ -125,7 +125,6 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
     metrics.start(settings.metrics, stores.database, stores.archive)
     arriving = OpenAssociations()
     dispatcher = assembly.make_dispatcher(settings, stores, arriving)
-    dispatcher.after_start()
 
     def after_end() -> None:
         stores.archive.sweep_incoming()
@@ -152,7 +151,8 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
     for thread in beside:
         thread.start()
     try:
-        run_rounds(dispatcher.do_one_round, stop, PAUSE_S, "dispatcher")
+        rounds = beginning_with(dispatcher.after_start, dispatcher.do_one_round)
+        run_rounds(rounds, stop, PAUSE_S, "dispatcher")
     finally:
         stop.set()
         receiver.close()

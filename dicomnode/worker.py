@@ -16,6 +16,7 @@ from dicomnode.history import History, is_overtaken, read_history, results_befor
 from dicomnode.logs import Stopwatch, bound, get_logger
 from dicomnode.parcels import Parcel, pack
 from dicomnode.results.succession import follow
+from dicomnode.timekeeping import Timekeeper
 from engines.errors import DeviceLost, EngineError
 from storage import outbox, queue
 from storage.archive import Archive
@@ -50,10 +51,11 @@ class Worker:
         self._settings = settings
         self._name = name
         self._on_deadline = on_deadline
+        self._time = Timekeeper(database, self._restart_timers)
 
     def do_one_round(self) -> bool:
         """Work on one job. Returns whether there was one. Raises DeviceLost: this process is of no use any more."""
-        with self._database.transaction() as connection:
+        with self._time.transaction() as connection:
             for job in queue.recover_expired(connection):
                 log.warning("job recovered", job_id=job.job_id, attempt=job.attempt, state=job.state.value)
             queue.wake_delayed(connection)
@@ -72,6 +74,9 @@ class Worker:
             except _Outdated:
                 self._leave_to_newer(lease)
         return True
+
+    def _restart_timers(self, connection: Connection, jump_seen: bool) -> None:
+        queue.restart_timers(connection, self._settings.lease_s, jump_seen=jump_seen)
 
     def _work(self, lease: queue.Lease) -> None:
         if lease.exhausted:

@@ -7,7 +7,7 @@ for a constant of the statement and can look it up in an index.
 
 from typing import Any
 
-from sqlalchemy import Double
+from sqlalchemy import Connection, Double, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ColumnElement
@@ -22,6 +22,11 @@ class database_now(ColumnElement[float]):  # noqa: N801  used like an SQL functi
 
     type = Double()
     inherit_cache = True
+
+
+def read_clock(connection: Connection) -> float:
+    """What the database's clock says."""
+    return float(connection.execute(select(database_now())).scalar_one())
 
 
 @compiles(database_now, "sqlite")

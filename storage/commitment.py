@@ -7,15 +7,12 @@ Rules:
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import ColumnElement, Connection, Update, case, literal, literal_column, null, select, update
+from sqlalchemy import Connection, Update, case, literal, null, select, update
 
 from storage.clock import database_now
 from storage.lifecycle import DELIVERY, DeliveryState, sources_of
-from storage.outbox import LEASED, NO_LEASE, Delivery, RecoveredDelivery, recovered, update_held
+from storage.outbox import LEASED, NO_LEASE, SENT, Delivery, RecoveredDelivery, recovered, update_held
 from storage.schema import deliveries
-
-# Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
-SENT: ColumnElement[str] = literal_column("'sent'")
 
 
 def announce(connection: Connection, batch: Iterable[Delivery], transaction_uid: str) -> None:

@@ -16,6 +16,14 @@ from storage.translate import translated
 __all__ = ["Connection", "Database"]  # the type of a connection is for those who may not import SQLAlchemy
 
 LOCK_TIMEOUT_S = 60.0
+# Of libpq: a server that vanished without a word, or a network in between, is noticed within a minute.
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 50_000,  # ms
+}
 POOL_SIZE = 8
 POOL_OVERFLOW = 56  # an association is a thread, and each may be storing at once
 
@@ -109,7 +117,7 @@ def _create_postgresql(url: URL, *, durable: bool = True) -> Engine:
         pool_pre_ping=True,  # a server that was restarted costs no failed call
         hide_parameters=True,  # an error's text goes into the log, and parameters name patients' studies
         isolation_level="READ COMMITTED",  # what the queue's statements are written for, whatever the server's default
-        connect_args={"connect_timeout": 10},
+        connect_args=PATIENCE,
     )
     if not durable:
         event.listen(engine, "connect", _do_not_wait)

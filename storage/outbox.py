@@ -12,7 +12,19 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, case, func, literal, literal_column, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Update,
+    case,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    true,
+    update,
+)
 
 from storage.clock import database_now
 from storage.errors import IllegalTransition, LeaseLost, NotFound
@@ -24,6 +36,7 @@ POISON_FAILURES = 20
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
 WAITING: ColumnElement[str] = literal_column("'waiting'")
 LEASED: ColumnElement[str] = literal_column("'leased'")
+SENT: ColumnElement[str] = literal_column("'sent'")
 NO_LEASE = {"leased_by": null(), "lease_until": null()}
 
 
@@ -247,6 +260,22 @@ def recover_expired(connection: Connection) -> list[RecoveredDelivery]:
             **NO_LEASE,
         ),
     )
+
+
+def restart_timers(connection: Connection, lease_s: float, commitment_timeout_s: float, *, jump_seen: bool) -> None:
+    """Set right what a jump of the clock has moved.
+
+    Who holds a lease has a whole one to renew it, what waits is due, and an archive has its whole time to commit.
+    jump_seen: else only what was made in the future is touched, for nothing else can show that the clock was ahead.
+    """
+    now = database_now()
+    touched = true() if jump_seen else deliveries.c.created_at > now
+    for state, values in (
+        (LEASED, {"lease_until": now + lease_s}),
+        (WAITING, {"not_before": now}),
+        (SENT, {"not_before": now + commitment_timeout_s}),
+    ):
+        connection.execute(update(deliveries).where(deliveries.c.state == state, touched).values(**values))
 
 
 def recovered(connection: Connection, statement: Update) -> list[RecoveredDelivery]:

@@ -29,6 +29,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    true,
     update,
 )
 
@@ -260,6 +261,18 @@ def recover_expired(connection: Connection) -> list[RecoveredJob]:
         if job.state is JobState.DEAD:
             settle_study(connection, job.study_instance_uid, job.revision)
     return recovered
+
+
+def restart_timers(connection: Connection, lease_s: float, *, jump_seen: bool) -> None:
+    """Set right what a jump of the clock has moved.
+
+    Who holds a lease has a whole one to renew it, and who waits for another attempt is due. jump_seen: else only what
+    was claimed in the future is touched, for nothing else can show that the clock was once ahead.
+    """
+    now = database_now()
+    touched = true() if jump_seen else jobs.c.claimed_at > now
+    connection.execute(update(jobs).where(jobs.c.state == LEASED, touched).values(lease_until=now + lease_s))
+    connection.execute(update(jobs).where(jobs.c.state == DELAYED, touched).values(not_before=now))
 
 
 def requeue(connection: Connection, job_id: int, *, attempts: int = 3) -> None:

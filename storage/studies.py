@@ -307,8 +307,18 @@ def _contents(
 
 
 def restart_quiet_timers(connection: Connection) -> int:
-    """Start quiet time and deadline again for every study that is still arriving; how many those are."""
-    return connection.execute(update(studies).where(IS_RECEIVING).values(restarted_at=database_now())).rowcount
+    """Start quiet time and deadline again for every study that is still arriving; how many those are.
+
+    What arrived in the future, by a clock that has gone back since, arrived now.
+    """
+    now = database_now()
+    first, last = studies.c.first_received_at, studies.c.last_received_at
+    values = {
+        "restarted_at": now,
+        "first_received_at": case((first > now, now), else_=first),
+        "last_received_at": case((last > now, now), else_=last),
+    }
+    return connection.execute(update(studies).where(IS_RECEIVING).values(values)).rowcount
 
 
 def set_study_state(

@@ -137,6 +137,13 @@ class NodeProcess:
             raise RuntimeError("the node is not running")
         return self._process.pid
 
+    @property
+    def number(self) -> int:
+        """Number of its first process."""
+        if self._process is None:
+            raise RuntimeError("the node does not run")
+        return self._process.pid
+
     def upgrade(self) -> None:
         """Bring its database to the present schema; the single roles expect that."""
         command = [sys.executable, "-m", "dicomnode", "db", "upgrade", "--config", str(self._file)]

@@ -86,6 +86,28 @@ def _read_command(value: bytes) -> dict[int, bytes]:
     return found
 
 
+def association_request(
+    sop_class_uid: str,
+    transfer_syntax_uid: str,
+    *,
+    calling: str,
+    called: str,
+    user: UserIdentityNegotiation | None = None,
+) -> A_ASSOCIATE:
+    """A request for one SOP class in one transfer syntax, presentation context 1."""
+    context = build_context(sop_class_uid, transfer_syntax_uid)
+    context.context_id = 1
+    request = A_ASSOCIATE()
+    request.application_context_name = APPLICATION_CONTEXT
+    request.calling_ae_title, request.called_ae_title = calling, called
+    request.presentation_context_definition_list = [context]
+    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length.maximum_length_received = OUR_MAXIMUM_PDU
+    implementation.implementation_class_uid = IMPLEMENTATION_CLASS
+    request.user_information = [length, implementation, *([user] if user else [])]
+    return request
+
+
 class RawAssociation:
     """An open association for one SOP class in one transfer syntax. Raises NotAccepted."""
 
@@ -108,16 +130,7 @@ class RawAssociation:
         user: UserIdentityNegotiation | None = None,
     ) -> Self:
         """Connect and negotiate."""
-        context = build_context(sop_class_uid, transfer_syntax_uid)
-        context.context_id = 1
-        request = A_ASSOCIATE()
-        request.application_context_name = APPLICATION_CONTEXT
-        request.calling_ae_title, request.called_ae_title = calling, called
-        request.presentation_context_definition_list = [context]
-        length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
-        length.maximum_length_received = OUR_MAXIMUM_PDU
-        implementation.implementation_class_uid = IMPLEMENTATION_CLASS
-        request.user_information = [length, implementation, *([user] if user else [])]
+        request = association_request(sop_class_uid, transfer_syntax_uid, calling=calling, called=called, user=user)
         wire = socket.create_connection(("127.0.0.1", port), timeout=60)
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -143,6 +156,11 @@ class RawAssociation:
             raise NotAccepted(f"instead of a response a PDU of type {kind} came: {body.hex()}")
         command = _read_command(body[6:])
         return Answer(struct.unpack("<H", command[0x0900])[0], command.get(0x0902, b"").decode().strip())
+
+    @property
+    def socket(self) -> socket.socket:
+        """The connection, for those who speak for themselves."""
+        return self._socket
 
     def send_only(self, part: bytes) -> None:
         """Send bytes and wait for nothing."""

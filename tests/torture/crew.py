@@ -45,7 +45,7 @@ def _open_model(*_: object) -> Model:
     return model(Finder(Analysed((detection(),))))
 
 
-def _run(role: str, settings: Settings) -> int:
+def _run(role: str, settings: Settings, config: Path) -> int:
     """Be that role until killed. Returns the exit code, as the command line would."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.dup2(2, 1)
@@ -54,7 +54,7 @@ def _run(role: str, settings: Settings) -> int:
     rounds.PAUSE_AFTER_ERROR_S = 0.2
     try:
         if role == "receive":
-            serve.receive(settings, Path(sys.argv[1]))
+            serve.receive(settings, config)
         elif role == "send":
             serve.send(settings)
         else:
@@ -65,10 +65,10 @@ def _run(role: str, settings: Settings) -> int:
     return 0
 
 
-def _fork(role: str, settings: Settings) -> int:
+def _fork(role: str, settings: Settings, config: Path) -> int:
     number = os.fork()
     if number == 0:
-        os._exit(_run(role, settings))
+        os._exit(_run(role, settings, config))
     return number
 
 
@@ -82,11 +82,12 @@ def _kill(number: int) -> int:
 
 def main() -> None:
     """Fork and kill as told."""
-    settings = load_settings(Path(sys.argv[1]))
+    config = Path(sys.argv[1])
+    settings = load_settings(config)
     logs.configure("json", "INFO")
     while line := sys.stdin.readline():
         command, argument = line.split()
-        sys.stdout.write(f"{_fork(argument, settings) if command == 'start' else _kill(int(argument))}\n")
+        sys.stdout.write(f"{_fork(argument, settings, config) if command == 'start' else _kill(int(argument))}\n")
         sys.stdout.flush()
 
 

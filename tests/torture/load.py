@@ -146,4 +146,5 @@ def _template(view: str) -> bytes:
     study, series, sop = (mark.decode() for mark in _MARKS)
     image = studies.mammogram(study, series, view=view, pixels=studies.breast("L", ROWS, COLUMNS))
     image.SOPInstanceUID = sop
+    del image.file_meta
     return encoded(image)

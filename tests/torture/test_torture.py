@@ -7,7 +7,7 @@ import pytest
 from tests.support.postgres import PostgresUnavailable, find_binaries
 from tests.torture.campaign import Campaign, describe
 
-KILLS = 16
+KILLS = 12
 SEED = 20
 
 

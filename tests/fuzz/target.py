@@ -1,0 +1,139 @@
+"""A receiver in a process of its own that is sent anything at all, and must answer, close or go on, and never break."""
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydicom.uid import ExplicitVRLittleEndian
+
+from tests.fuzz.inputs import INSTANCE, SOP_CLASS, Input, Stage
+from tests.support.node import Destination, NodeConfig, NodeProcess, running_node
+from tests.support.raw_association import NO_DATASET, NotAccepted, RawAssociation, data_pdus, element, padded
+from tests.support.waiting import wait_until
+
+VERIFICATION = "1.2.840.10008.1.1"
+PATIENCE_S = 60.0  # nothing here takes a second, but the machine may be busy
+ECHO_EVERY = 25
+C_ECHO_RQ = 0x0030
+
+
+class Broken(AssertionError):  # noqa: N818  what it is
+    """The receiver did what it must not do; the message says what."""
+
+
+class Target:
+    """One receiver under fire. inputs: how many it was sent; answers: of C-STORE, by status."""
+
+    def __init__(self, node: NodeProcess, number: int) -> None:
+        self._node = node
+        self._process = Path("/proc") / str(number)
+        self._storing: RawAssociation | None = None
+        self._echoing = self._associate(VERIFICATION)
+        self.inputs = 0
+        self.answers: dict[int, int] = {}
+
+    def send(self, item: Input) -> None:
+        """Send one input. Raises Broken."""
+        self.inputs += 1
+        if item.stage is Stage.DATASET:
+            self._store(item.data)
+        else:
+            self._speak(item)
+        if self.inputs % ECHO_EVERY == 0:
+            self.echo()
+
+    def echo(self) -> None:
+        """Verify by C-ECHO, over an association that has been open all along. Raises Broken."""
+        body = (
+            element(0x0002, padded(VERIFICATION))
+            + element(0x0100, struct.pack("<H", C_ECHO_RQ))
+            + element(0x0110, struct.pack("<H", 1))
+            + element(0x0800, struct.pack("<H", NO_DATASET))
+        )
+        command = element(0x0000, struct.pack("<I", len(body))) + body
+        try:
+            answer = self._echoing.exchange([data_pdus(1, command, b"", self._echoing.maximum_pdu)])
+        except (NotAccepted, OSError) as error:
+            raise Broken(f"no answer to C-ECHO: {error}") from error
+        if answer.status:
+            raise Broken(f"C-ECHO was answered 0x{answer.status:04X}")
+
+    def memory_mb(self) -> float:
+        """Resident memory."""
+        line = next(line for line in (self._process / "status").read_text().splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+    def open_things(self) -> tuple[int, int]:
+        """Threads and file descriptors, when the last connection has ended."""
+        if self._storing is not None:
+            self._storing.close()
+            self._storing = None
+        return len(list((self._process / "task").iterdir())), len(list((self._process / "fd").iterdir()))
+
+    def wait_for_calm(self, before: tuple[int, int]) -> None:
+        """Wait until no more is open than was before. Raises Broken."""
+        self.echo()
+        try:
+            wait_until(lambda: all(now <= then for now, then in zip(self.open_things(), before, strict=True)), "calm")
+        except TimeoutError:
+            raise Broken(f"threads and files {before} have become {self.open_things()}") from None
+        if left := self._node.files("incoming"):
+            raise Broken(f"left in incoming: {[path.name for path in left]}")
+        # pynetdicom also says at this level what it could not decode, which is told to us and to the peer.
+        if errors := [line for line in self._node.lines(level="error") if not line["logger"].startswith("pynetdicom")]:
+            raise Broken(f"an error that nobody foresaw: {errors[0]}")
+
+    def _associate(self, sop_class_uid: str) -> RawAssociation:
+        return RawAssociation.open(
+            self._node.port, sop_class_uid, ExplicitVRLittleEndian, calling="STORESCU", called="DICOMNODE"
+        )
+
+    def _store(self, data: bytes) -> None:
+        """A well-formed request has an answer, whatever its dataset."""
+        if self._storing is None:
+            self._storing = self._associate(SOP_CLASS)
+        try:
+            answer = self._storing.store(INSTANCE, data)
+        except (NotAccepted, OSError) as error:
+            self._storing.close()
+            self._storing = None
+            raise Broken(f"a C-STORE request got no answer: {error}") from error
+        self.answers[answer.status] = self.answers.get(answer.status, 0) + 1
+
+    def _speak(self, item: Input) -> None:
+        """Send, say that nothing more comes, and read until the receiver ends it too."""
+        if item.stage is Stage.CONNECTED:
+            wire = socket.create_connection(("127.0.0.1", self._node.port), timeout=PATIENCE_S)
+        else:
+            wire = self._associate(SOP_CLASS).socket
+        with wire:
+            wire.settimeout(PATIENCE_S)
+            try:
+                wire.sendall(item.data)
+                wire.shutdown(socket.SHUT_WR)
+                while wire.recv(65536):
+                    pass
+            except TimeoutError:
+                raise Broken(f"the receiver did not end the association within {PATIENCE_S:g} s") from None
+            except ConnectionError:
+                pass  # it has ended it before we were through
+
+    def close(self) -> None:
+        """End the associations."""
+        self._echoing.close()
+        if self._storing is not None:
+            self._storing.close()
+
+
+@contextmanager
+def target(folder: Path) -> Iterator[Target]:
+    """A running receiver."""
+    config = NodeConfig(folder, Destination("NOWHERE", 1), quiet_s=3600.0, other={"logging": {"level": "WARNING"}})
+    with running_node(config, role="receive") as node:
+        found = Target(node, node.number)
+        try:
+            yield found
+        finally:
+            found.close()

@@ -19,6 +19,7 @@ from dicomnode.fetched import Fetched
 from dicomnode.find import Caller
 from dicomnode.intake import Intake
 from dicomnode.notices import Notices
+from dicomnode.orphans import Orphans
 from dicomnode.receiver import Receiver
 from dicomnode.remote import Pacs, count_by_modality
 from dicomnode.retention import Retention
@@ -82,6 +83,11 @@ def _bucket(settings: ArchiveSettings) -> ObjectStore | None:
 def make_retention(settings: Settings, stores: Stores) -> Retention:
     """What removes finished studies."""
     return Retention(stores.database, stores.archive, settings.retention, _modalities(settings))
+
+
+def make_orphans(settings: Settings, stores: Stores) -> Orphans:
+    """What looks after the archive's orphans."""
+    return Orphans(stores.database, stores.archive, _modalities(settings))
 
 
 def _mark(free_space: int | str) -> Mark:

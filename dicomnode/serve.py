@@ -32,6 +32,7 @@ log = get_logger(__name__)
 PAUSE_S = 0.25
 ROOM_PAUSE_S = 1.0
 RETENTION_PAUSE_S = 10.0
+ORPHANS_PAUSE_S = 3600.0
 GRACE_S = 20.0
 RESTART_PAUSE_S = 2.0
 EXIT_JOB_DEADLINE = 75
@@ -141,9 +142,11 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
     puller = assembly.make_puller(settings, stores)
     receiver.open()
     retention = assembly.make_retention(settings, stores)
+    sweeping = (assembly.make_orphans(settings, stores).do_one_round, stop, ORPHANS_PAUSE_S, "orphans")
     beside = [
         threading.Thread(target=run_rounds, args=(watch.do_one_round, stop, ROOM_PAUSE_S, "room")),
         threading.Thread(target=run_rounds, args=(retention.do_one_round, stop, RETENTION_PAUSE_S, "retention")),
+        threading.Thread(target=run_rounds, args=sweeping, daemon=True),  # the first sweep may be a long one
     ]
     if puller is not None:
         pulling = (puller, stop, PAUSE_S, "puller")

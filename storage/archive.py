@@ -10,6 +10,7 @@ Rules:
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -32,6 +33,7 @@ UID_PATTERN = re.compile(r"[0-9][0-9.]{0,63}")
 TOMBSTONE_PATTERN = re.compile(r"([0-9][0-9.]{0,63})-([0-9]+)")
 KEY_PATTERN = re.compile(r"(studies|results)/[0-9a-f]{2}/[0-9][0-9.]{0,63}/[0-9][0-9.]{0,63}-[0-9a-f]{16}\.dcm")
 Area = Literal["studies", "results"]
+SWEPT = "swept"
 AREAS = ("studies", "results", "removed", "priors")
 
 
@@ -207,6 +209,19 @@ class Archive:
                 found = TOMBSTONE_PATTERN.fullmatch(note.key.rpartition("/")[2])
                 if found is not None:
                     yield found[1], int(found[2])
+
+    def swept_at(self) -> float:
+        """When this machine last looked through the whole archive, in seconds since the Unix epoch; 0 for never."""
+        try:
+            return (self._root / SWEPT).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def note_swept(self, at: float) -> None:
+        """Note that. Raises ArchiveFull, ArchiveUnavailable."""
+        with translated_os("noting the last sweep"):
+            (self._root / SWEPT).touch(mode=0o600)
+            os.utime(self._root / SWEPT, (at, at))
 
     def sweep_incoming(self) -> int:
         """Remove what killed writers and readers left behind; how much that was. Raises ArchiveUnavailable."""

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from storage.errors import ArchiveFull
-from storage.translate_os import translated_os
+from storage.translate_os import translated_os, translation
 
 FLAG = "refusing"
 
@@ -52,10 +52,11 @@ class Room:
     """The free space of a folder's file system. reserve_bytes: kept free by whatever is written."""
 
     def __init__(self, folder: Path, reserve_bytes: int, marks: Marks) -> None:
-        self._folder = folder
+        self._folder = str(folder)
         self._reserve_bytes = reserve_bytes
         self._marks = marks
         self._flag = folder / FLAG
+        self._flag_name = str(self._flag)
 
     def free_bytes(self) -> int:
         """Bytes that this user may still write. Raises ArchiveUnavailable."""
@@ -72,11 +73,11 @@ class Room:
 
     def level(self) -> Level:
         """Where the free space stands now; changes nothing. Raises ArchiveUnavailable."""
-        return self._level(is_refusing=self._flag.exists())[0]
+        return self._level(is_refusing=self._is_refusing())[0]
 
     def settle(self) -> Level:
         """The same, and remember on which side of the marks it is. Raises ArchiveUnavailable."""
-        was_refusing = self._flag.exists()
+        was_refusing = self._is_refusing()
         level, _ = self._level(is_refusing=was_refusing)
         if (level is Level.REFUSING) is not was_refusing:
             # A disk without room even for a name is below the mark at every look, remembered or not.
@@ -93,10 +94,15 @@ class Room:
             _, accept_above = self._level(is_refusing=True)
             raise ArchiveFull(f"little room in the archive, taken again above {accept_above} free bytes")
 
+    def _is_refusing(self) -> bool:
+        return os.path.exists(self._flag_name)  # noqa: PTH110  asked for every instance, and twice as quick
+
     def _measure(self) -> tuple[int, int]:
         """Free bytes and all bytes of the file system."""
-        with translated_os("looking for free space"):
+        try:
             disk = os.statvfs(self._folder)
+        except OSError as error:
+            raise translation("looking for free space", error) from error
         return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
     def _level(self, *, is_refusing: bool) -> tuple[Level, int]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
@@ -124,6 +123,6 @@ def _create_postgresql(url: URL, *, durable: bool = True) -> Engine:
     return engine
 
 
-def _do_not_wait(connection: psycopg.Connection, _record: Any) -> None:
+def _do_not_wait(connection: Any, _record: Any) -> None:
     connection.execute("SET SESSION synchronous_commit = off")
     connection.commit()

@@ -4,13 +4,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psycopg
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from storage.errors import DatabaseFailure, DatabaseFull, DatabaseUnavailable, StorageError
 from storage.urls import secrets_of, shown
+
+DISK_FULL = "53100"  # PostgreSQL's SQLSTATE; by its number, so that its driver need not be loaded for SQLite
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def _translate(error: SQLAlchemyError, url: URL) -> StorageError:
     message = f"{shown(url)}: {type(original).__name__}: {original}"
     for secret in secrets_of(url):
         message = message.replace(secret, "***")
-    if isinstance(original, psycopg.errors.DiskFull) or "database or disk is full" in message:
+    if getattr(original, "sqlstate", None) == DISK_FULL or "database or disk is full" in message:
         return DatabaseFull(message)
     if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or (
         isinstance(error, DBAPIError) and error.connection_invalidated

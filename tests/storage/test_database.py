@@ -10,13 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
+import psycopg
 import pytest
+from psycopg.errors import DiskFull, UniqueViolation
 from sqlalchemy import select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from storage import queue
 from storage.clock import database_now
 from storage.database import Database
 from storage.errors import DatabaseFailure, DatabaseFull, DatabaseUnavailable, StorageError, UnsupportedDatabase
+from storage.translate import translated
 from tests.storage.samples import claim, instance, queued_job, record
 from tests.support.postgres import PostgresServer
 
@@ -283,3 +288,10 @@ def test_a_database_works_in_many_threads_at_once(db: Database) -> None:
     with ThreadPoolExecutor(24) as pool:
         answers = list(pool.map(lambda number: record(db, instance(number))[0].value, range(96)))
     assert answers == ["new"] * 96
+
+
+@pytest.mark.parametrize(("original", "expected"), [(DiskFull, DatabaseFull), (UniqueViolation, DatabaseFailure)])
+def test_a_full_server_is_no_other_failure(original: type[psycopg.Error], expected: type[StorageError]) -> None:
+    """PostgreSQL says by number that its disk is full."""
+    with pytest.raises(expected), translated(make_url("postgresql+psycopg://host/node")):
+        raise DBAPIError("INSERT", {}, original("refused"))

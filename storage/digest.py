@@ -1,16 +1,21 @@
 """The digest of a file that is still being written, computed meanwhile: hashing 17 MB takes as long as receiving it.
 
-The bytes are read back through the page cache, so that nobody has to hold them.
+The bytes are read back through the page cache, so that nobody has to hold them. Only as many threads compute as there
+are cores beside the one that receives; with more senders than that each hashes its own at the end.
 """
 
 import hashlib
 import mmap
 import os
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-WINDOW_BYTES = 1024 * 1024  # what is worth another thread, and what is mapped at a time
+WORTH_BYTES = 256 * 1024  # what is worth another thread
+WINDOW_BYTES = 1024 * 1024  # what is mapped at a time
 
-_others = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="digest")
+_cores = max(1, (os.cpu_count() or 1) - 1)
+_others = ThreadPoolExecutor(max_workers=_cores, thread_name_prefix="digest")
+_idle = threading.Semaphore(_cores)
 
 
 class FileDigest:
@@ -28,10 +33,16 @@ class FileDigest:
 
     def follow(self, size_bytes: int) -> None:
         """So many bytes are in the file now: go on in another thread where that is worth it."""
-        if size_bytes - self._done < WINDOW_BYTES or (self._pending is not None and not self._pending.done()):
+        if self._pending is not None and not self._pending.done():
             return
-        self.wait()
-        self._pending = _others.submit(self._update, size_bytes)
+        if size_bytes - self._done < WORTH_BYTES or not _idle.acquire(blocking=False):
+            return
+        try:
+            self.wait()
+            self._pending = _others.submit(self._update_there, size_bytes)
+        except BaseException:
+            _idle.release()
+            raise
 
     def wait(self) -> None:
         """Return when no other thread looks at the file any more. Raises what it met, such as OSError."""
@@ -44,6 +55,12 @@ class FileDigest:
         self.wait()
         self._update(size_bytes)
         return self._sha256.hexdigest()
+
+    def _update_there(self, size_bytes: int) -> None:
+        try:
+            self._update(size_bytes)
+        finally:
+            _idle.release()
 
     def _update(self, size_bytes: int) -> None:
         while self._done < size_bytes:

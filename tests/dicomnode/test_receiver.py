@@ -120,6 +120,23 @@ def test_echo_and_store(either: Listening, stores: Stores, intake: Intake) -> No
     assert located(stores.archive, row.object_key).stat().st_size == row.size_bytes
 
 
+def test_an_answer_is_one_packet_that_waits_for_nothing(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nagle's algorithm is off at our end, and a response is one write."""
+    written: list[bytes] = []
+    options: list[tuple[int, ...]] = []
+    send, set_option = socket.socket.sendall, socket.socket.setsockopt
+    with _listening(intake) as port, raw_association(port, MAMMOGRAM, ExplicitVRLittleEndian, calling="PACS") as raw:
+        monkeypatch.setattr(socket.socket, "sendall", lambda self, data: (written.append(data), send(self, data))[1])
+        monkeypatch.setattr(
+            socket.socket, "setsockopt", lambda *given: (options.append(given[1:]), set_option(*given))[1]
+        )
+        dataset = mammogram("1.2.3", "1.2.3.1")
+        assert raw.store(dataset.SOPInstanceUID, encoded(dataset)).status == 0x0000
+        assert len(written) == 2  # the request, by the test itself, and the answer
+        with _association(port):
+            assert (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) in options
+
+
 @pytest.mark.parametrize(("calling", "called"), [("STRANGER", "DICOMNODE"), ("PACS", "SOMEBODY")])
 def test_an_unknown_peer_is_rejected(either: Listening, intake: Intake, calling: str, called: str) -> None:
     """An association with an unknown calling or called AE title does not come about."""

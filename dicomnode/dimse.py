@@ -1,12 +1,12 @@
 """DIMSE messages as they are on the wire (PS3.7 6.3, PS3.8 E): fragments in, whole messages out, and responses.
 
-Only what a C-STORE and C-ECHO acceptor needs, by hand: decoding a command set into a general dataset costs more
+Only what our acceptor and our requestor need, by hand: decoding a command set into a general dataset costs more
 time than receiving a CT slice.
 """
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 # Tags of the command set, PS3.7 E.1.
@@ -18,11 +18,14 @@ COMMAND_DATA_SET_TYPE = 0x00000800
 STATUS = 0x00000900
 ERROR_COMMENT = 0x00000902
 AFFECTED_SOP_INSTANCE_UID = 0x00001000
+PRIORITY = 0x00000700
+ACTION_TYPE_ID = 0x00001008
 REQUESTED_SOP_CLASS_UID = 0x00000003
 REQUESTED_SOP_INSTANCE_UID = 0x00001001
 
 C_STORE_RQ, C_ECHO_RQ, N_EVENT_REPORT_RQ, C_CANCEL_RQ, RESPONSE = 0x0001, 0x0030, 0x0100, 0x0FFF, 0x8000
-N_SET_RQ, N_CREATE_RQ = 0x0120, 0x0140
+N_SET_RQ, N_ACTION_RQ, N_CREATE_RQ = 0x0120, 0x0130, 0x0140
+MEDIUM_PRIORITY, HAS_DATASET = 0x0000, 0x0001
 NO_DATASET = 0x0101
 ERROR_COMMENT_LENGTH = 64  # LO
 MAXIMUM_COMMAND_BYTES = 1 << 16
@@ -38,13 +41,18 @@ class MessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command set. sop_class_uid, sop_instance_uid: of the affected or requested instance, or empty."""
+    """A command set. sop_class_uid, sop_instance_uid: of the affected or requested instance, or empty.
+
+    Of a response, message_id is that of its request; status and comment are its answer.
+    """
 
     field: int
     message_id: int
     sop_class_uid: str
     sop_instance_uid: str
     has_dataset: bool
+    status: int = -1
+    comment: str = ""
 
 
 class Sink(Protocol):
@@ -71,11 +79,15 @@ class Message:
 class Assembler:
     """Puts the fragments of one association together, several to a PDU or one over many.
 
-    open_sink: gives the place for the dataset that follows a command; it gets the context ID and the command.
+    open_sink: gives the place for the dataset that follows a command; it gets the context ID and the command. parse:
+    reads a command set; by default one that is a request.
     """
 
-    def __init__(self, open_sink: Callable[[int, Command], Sink]) -> None:
+    def __init__(
+        self, open_sink: Callable[[int, Command], Sink], parse: Callable[[bytes], Command] | None = None
+    ) -> None:
         self._open_sink = open_sink
+        self._parse = parse or parse_command
         self._encoded = bytearray()
         self._dataset: Sink | None = None
         self._command: Command | None = None
@@ -119,7 +131,7 @@ class Assembler:
             if len(self._encoded) > MAXIMUM_COMMAND_BYTES:
                 raise MessageError("a command set of more than 64 KiB")
             if is_last:
-                self._command = parse_command(bytes(self._encoded))
+                self._command = self._parse(bytes(self._encoded))
                 self._encoded = bytearray()
                 if self._command.has_dataset:
                     self._dataset = self._open_sink(context_id, self._command)
@@ -135,7 +147,25 @@ class Assembler:
 
 
 def parse_command(encoded: bytes) -> Command:
-    """A command set, always implicit VR little endian (PS3.7 6.3.1). Raises MessageError."""
+    """The command set of a request, always implicit VR little endian (PS3.7 6.3.1). Raises MessageError."""
+    return _command(_values(encoded), MESSAGE_ID)
+
+
+def parse_request_or_response(encoded: bytes) -> Command:
+    """Any command set. Raises MessageError."""
+    values = _values(encoded)
+    try:
+        if not _US.unpack(values[COMMAND_FIELD])[0] & RESPONSE:
+            return _command(values, MESSAGE_ID)
+        answered = _command(values, MESSAGE_ID_RESPONDED_TO)
+        comment = values.get(ERROR_COMMENT, b"").decode("ascii", "replace").strip(" \0")
+        return replace(answered, status=_US.unpack(values[STATUS])[0], comment=comment)
+    except (KeyError, struct.error):
+        raise MessageError("a response without a status") from None
+
+
+def _values(encoded: bytes) -> dict[int, bytes]:
+    """Values by tag. Raises MessageError."""
     values: dict[int, bytes] = {}
     position = 0
     while position < len(encoded):
@@ -147,10 +177,15 @@ def parse_command(encoded: bytes) -> Command:
         if position > len(encoded):
             raise MessageError("a command set ends inside a value")
         values[group << 16 | number] = encoded[start:position]
+    return values
+
+
+def _command(values: dict[int, bytes], message_id: int) -> Command:
+    """The command set of these values. message_id: the tag that has it. Raises MessageError."""
     try:
         return Command(
             field=_US.unpack(values[COMMAND_FIELD])[0],
-            message_id=_US.unpack(values[MESSAGE_ID])[0],
+            message_id=_US.unpack(values[message_id])[0],
             sop_class_uid=_uid(values.get(AFFECTED_SOP_CLASS_UID) or values.get(REQUESTED_SOP_CLASS_UID, b"")),
             sop_instance_uid=_uid(values.get(AFFECTED_SOP_INSTANCE_UID) or values.get(REQUESTED_SOP_INSTANCE_UID, b"")),
             has_dataset=_US.unpack(values[COMMAND_DATA_SET_TYPE])[0] != NO_DATASET,
@@ -174,6 +209,35 @@ def encode_response(command: Command, status: int, comment: str = "") -> bytes:
             else b"",
         )
     )
+    return _element(0x00000000, struct.pack("<I", len(body))) + body
+
+
+def encode_store_request(sop_class_uid: str, sop_instance_uid: str, message_id: int) -> bytes:
+    """The command set that asks to store a dataset (PS3.7 9.3.1.1)."""
+    return _request(
+        _element(AFFECTED_SOP_CLASS_UID, _padded(sop_class_uid, b"\0")),
+        _element(COMMAND_FIELD, _US.pack(C_STORE_RQ)),
+        _element(MESSAGE_ID, _US.pack(message_id)),
+        _element(PRIORITY, _US.pack(MEDIUM_PRIORITY)),
+        _element(COMMAND_DATA_SET_TYPE, _US.pack(HAS_DATASET)),
+        _element(AFFECTED_SOP_INSTANCE_UID, _padded(sop_instance_uid, b"\0")),
+    )
+
+
+def encode_action_request(sop_class_uid: str, sop_instance_uid: str, action_type_id: int, message_id: int) -> bytes:
+    """The command set that asks for an action (PS3.7 10.3.4.1)."""
+    return _request(
+        _element(REQUESTED_SOP_CLASS_UID, _padded(sop_class_uid, b"\0")),
+        _element(COMMAND_FIELD, _US.pack(N_ACTION_RQ)),
+        _element(MESSAGE_ID, _US.pack(message_id)),
+        _element(COMMAND_DATA_SET_TYPE, _US.pack(HAS_DATASET)),
+        _element(REQUESTED_SOP_INSTANCE_UID, _padded(sop_instance_uid, b"\0")),
+        _element(ACTION_TYPE_ID, _US.pack(action_type_id)),
+    )
+
+
+def _request(*elements: bytes) -> bytes:
+    body = b"".join(elements)
     return _element(0x00000000, struct.pack("<I", len(body))) + body
 
 

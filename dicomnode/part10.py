@@ -18,6 +18,15 @@ class NotAFile(ValueError):  # noqa: N818  what it is
     """The bytes are no DICOM file; the message says why."""
 
 
+def split_file(content: bytes) -> tuple[str, memoryview]:
+    """Transfer syntax UID and dataset of a whole file. Raises NotAFile."""
+    end = _end_of_head(content)
+    if not 0 < end <= len(content):
+        raise NotAFile("it ends before the dataset")
+    *_, transfer_syntax_uid = _identity(content[:end])
+    return transfer_syntax_uid, memoryview(content)[end:]
+
+
 class FileSplitter:
     """Takes a file's bytes in order. open_sink: gets SOP class, SOP instance and transfer syntax UID."""
 
@@ -32,7 +41,7 @@ class FileSplitter:
             self._sink.write(memoryview(part))
             return
         self._head += part
-        end = self._end_of_head()
+        end = _end_of_head(self._head)
         if end and len(self._head) >= end:
             self._sink = self._open_sink(*_identity(bytes(self._head[:end])))
             self._sink.write(memoryview(bytes(self._head[end:])))
@@ -43,16 +52,17 @@ class FileSplitter:
         if self._sink is None:
             raise NotAFile("it ends before the dataset")
 
-    def _end_of_head(self) -> int:
-        """Where the dataset begins; 0 while that is not known. Raises NotAFile."""
-        begin = PREAMBLE_BYTES + GROUP_LENGTH.size
-        if len(self._head) < begin:
-            return 0
-        group, element, vr, _, length = GROUP_LENGTH.unpack_from(self._head, PREAMBLE_BYTES)
-        is_head = self._head[PREAMBLE_BYTES - 4 : PREAMBLE_BYTES] == b"DICM" and (group, element, vr) == (2, 0, b"UL")
-        if not is_head or length > LONGEST_META:
-            raise NotAFile("it does not begin with file meta information")
-        return begin + int(length)
+
+def _end_of_head(content: bytes | bytearray) -> int:
+    """Where the dataset begins; 0 while that is not known. Raises NotAFile."""
+    begin = PREAMBLE_BYTES + GROUP_LENGTH.size
+    if len(content) < begin:
+        return 0
+    group, element, vr, _, length = GROUP_LENGTH.unpack_from(content, PREAMBLE_BYTES)
+    is_head = content[PREAMBLE_BYTES - 4 : PREAMBLE_BYTES] == b"DICM" and (group, element, vr) == (2, 0, b"UL")
+    if not is_head or length > LONGEST_META:
+        raise NotAFile("it does not begin with file meta information")
+    return begin + int(length)
 
 
 def _identity(head: bytes) -> tuple[str, str, str]:

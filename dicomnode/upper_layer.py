@@ -44,7 +44,7 @@ MAXIMUM_ASSOCIATE_BYTES = 1 << 20
 LINGER_S = 2.0
 LINGER_BYTES = 1 << 24
 APPLICATION_CONTEXT = UID("1.2.840.10008.3.1.1.1")
-_HEADER = struct.Struct(">BxI")
+HEADER = struct.Struct(">BxI")
 
 
 class ProtocolError(Exception):
@@ -99,8 +99,8 @@ class UpperLayer:
 
     def request(self) -> A_ASSOCIATE:
         """Wait for the association request. Raises ProtocolError."""
-        header = self._read(_HEADER.size)
-        kind, length = _HEADER.unpack(header)
+        header = self._read(HEADER.size)
+        kind, length = HEADER.unpack(header)
         if kind != ASSOCIATE_RQ or length > MAXIMUM_ASSOCIATE_BYTES:
             raise ProtocolError("does not begin with an association request", UNEXPECTED_PDU)
         pdu = A_ASSOCIATE_RQ()
@@ -140,7 +140,7 @@ class UpperLayer:
         answer.called_ae_title = request.called_ae_title
         answer.result, answer.result_source = 0, 1
         answer.presentation_context_definition_results_list = results
-        answer.user_information = [*_about_us(len(self._body)), *role_items, *users]
+        answer.user_information = [*about_us(len(self._body)), *role_items, *users]
         pdu = A_ASSOCIATE_AC()
         pdu.from_primitive(answer)
         self._send(pdu.encode())
@@ -179,7 +179,7 @@ class UpperLayer:
         """P-DATA bodies, each valid until the next is asked for. Raises ProtocolError."""
         began: float | None = None
         while True:
-            kind, length = _HEADER.unpack(self._read(_HEADER.size))
+            kind, length = HEADER.unpack(self._read(HEADER.size))
             if length > len(self._body):
                 raise ProtocolError(f"PDU of {length} bytes, at most {len(self._body)} were agreed")
             body = self._body[:length]
@@ -203,11 +203,11 @@ class UpperLayer:
     def respond(self, context_id: int, command: bytes) -> None:
         """Send a command set, in one write."""
         item = data_item(context_id, command)
-        self._send(_HEADER.pack(P_DATA, len(item)) + item)
+        self._send(HEADER.pack(P_DATA, len(item)) + item)
 
     def abort(self, reason: int) -> None:
         """Say that the association is over."""
-        self._send(_HEADER.pack(ABORT, 4) + bytes((0, 0, 2, reason)))
+        self._send(HEADER.pack(ABORT, 4) + bytes((0, 0, 2, reason)))
 
     def close(self) -> None:
         """Close in order: closing over unread bytes would reset the connection, and our last word with it."""
@@ -245,9 +245,10 @@ class UpperLayer:
             raise PeerGone(str(error)) from None
 
 
-def _about_us(
+def about_us(
     maximum_pdu_size: int,
 ) -> list[MaximumLengthNotification | ImplementationClassUIDNotification | ImplementationVersionNameNotification]:
+    """What either side says of itself when an association is negotiated (PS3.7 D.3.3)."""
     length = MaximumLengthNotification()
     length.maximum_length_received = maximum_pdu_size
     implementation = ImplementationClassUIDNotification()

@@ -1,23 +1,30 @@
-"""The wire to a destination: C-STORE, and the request for storage commitment, by pynetdicom."""
+"""The wire to a destination: C-STORE, and the request for storage commitment."""
 
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
-from pynetdicom import AE, evt
-from pynetdicom.association import Association
-from pynetdicom.events import Event
+from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]  # made from a table
 
 from dicomnode import commitment
 from dicomnode.config import DestinationSettings
 from dicomnode.contexts import offered_contexts
+from dicomnode.dimse import Command, encode_action_request, encode_store_request
 from dicomnode.errors import DeliveryFailed
-from dicomnode.sockets import between_requests, send_at_once
+from dicomnode.logs import get_logger
+from dicomnode.part10 import split_file
+from dicomnode.requestor import Peer, Rejected, Requestor
+from dicomnode.upper_layer import PeerGone, ProtocolError
+
+log = get_logger(__name__)
+
+ANSWER_S = 60.0  # how long an archive may take to answer for one object
 
 # PS3.4 B.2.3: stored, if perhaps with coercion or elements discarded.
 ACCEPTED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
@@ -62,7 +69,7 @@ class Wire(Protocol):
 
 
 class DicomWire:
-    """C-STORE and N-ACTION by pynetdicom. tls: for destinations that want it.
+    """C-STORE and N-ACTION. tls: for destinations that want it.
 
     on_report: takes an N-EVENT-REPORT that comes while the association is still open, and gives the DIMSE status.
     """
@@ -82,68 +89,85 @@ class DicomWire:
         after_each: Callable[[], None],
     ) -> Sent:
         """See Wire."""
-        association = self._associate(destination, files, commitment=bool(transaction_uid))
-        not_asked = ""
+        requestor = self._open(destination, files, commitment=bool(transaction_uid))
+        statuses: list[int | None] = []
+        not_asked = "the association ended before" if transaction_uid else ""
         try:
-            statuses: list[int | None] = []
             for file in files:
-                if not association.is_established:
-                    break
-                statuses.append(_store(association, file))
+                statuses.append(None)  # unless there is an answer
+                answer = store(requestor, file)
+                statuses[-1] = None if answer is None else answer.status
                 after_each()
-            accepted = [file for file, status in zip(files, statuses, strict=False) if status in ACCEPTED]
+            accepted = [file for file, status in zip(files, statuses, strict=True) if status in ACCEPTED]
             if transaction_uid and accepted:
-                not_asked = _ask(association, transaction_uid, accepted)
+                not_asked = _ask(requestor, transaction_uid, accepted)
+            requestor.release()
+        except (PeerGone, ProtocolError) as error:
+            log.warning("association ended", reason=str(error))
+            requestor.abort()
         finally:
-            if association.is_established:
-                association.release()
+            requestor.close()
         return Sent(statuses, not_asked)
 
-    def _associate(
-        self, destination: DestinationSettings, files: Sequence[OutgoingFile], *, commitment: bool
-    ) -> Association:
-        entity = AE(ae_title=destination.calling_ae_title or self._ae_title)
-        entity.connection_timeout = destination.connect_timeout_s
-        entity.acse_timeout = destination.connect_timeout_s
-        association = entity.associate(
-            destination.host,
-            destination.port,
-            contexts=offered_contexts({file.sop_class_uid for file in files}, commitment=commitment),
-            ae_title=destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once), (evt.EVT_N_EVENT_REPORT, self._report)],
-            tls_args=(self._tls, destination.host) if destination.tls and self._tls else None,
+    def _open(self, destination: DestinationSettings, files: Sequence[OutgoingFile], *, commitment: bool) -> Requestor:
+        where = f"{destination.ae_title} at {destination.host}:{destination.port}"
+        peer = Peer(
+            host=destination.host,
+            port=destination.port,
+            called_ae_title=destination.ae_title,
+            calling_ae_title=destination.calling_ae_title or self._ae_title,
+            tls=self._tls if destination.tls else None,
+            connect_s=destination.connect_timeout_s,
+            answer_s=ANSWER_S,
         )
-        if not association.is_established:
-            why = "refused the association" if association.is_rejected else "cannot be reached"
-            raise DeliveryFailed(f"{destination.ae_title} at {destination.host}:{destination.port} {why}")
-        return association
-
-    def _report(self, event: Event) -> tuple[int, None]:
-        if self._on_report is None:
-            return commitment.PROCESSING_FAILURE, None
-        return self._on_report(event.event_information), None
-
-
-def _store(association: Association, file: OutgoingFile) -> int | None:
-    try:
-        answer = association.send_c_store(dcmread(file.path))
-    except ValueError:
-        return None  # no presentation context was accepted for this object
-    between_requests()
-    status = answer.get("Status")
-    return None if status is None else int(status)
+        contexts = offered_contexts({file.sop_class_uid for file in files}, commitment=commitment)
+        on_report = self._on_report
+        try:
+            return Requestor(peer, contexts, None if on_report is None else lambda item: on_report(item.dataset))
+        except Rejected as rejected:
+            raise DeliveryFailed(f"{where} refused the association: {rejected}") from None
+        except (PeerGone, ProtocolError) as error:
+            raise DeliveryFailed(f"{where} cannot be reached: {error}") from None
 
 
-def _ask(association: Association, transaction_uid: str, files: Sequence[OutgoingFile]) -> str:
-    """Ask for storage commitment; why it could not be asked for, or nothing."""
+def store(requestor: Requestor, file: OutgoingFile) -> Command | None:
+    """Send one file; its answer, or None where no presentation context was accepted for it.
+
+    Its bytes go as they are where the peer takes their transfer syntax. Raises PeerGone, ProtocolError.
+    """
+    syntax, dataset = split_file(file.path.read_bytes())
+    context = requestor.context_for(file.sop_class_uid, syntax)
+    if context is None:
+        return None
+    context_id, accepted = context
+    if accepted != syntax:
+        encoded = _encode_again(file.path, UID(syntax), UID(accepted))
+        if encoded is None:
+            return None
+        dataset = memoryview(encoded)
+    return requestor.ask(context_id, partial(encode_store_request, file.sop_class_uid, file.sop_instance_uid), dataset)
+
+
+def _encode_again(path: Path, syntax: UID, accepted: UID) -> bytes | None:
+    """The dataset in another transfer syntax; None where pixels would have to be compressed or decompressed."""
+    if syntax.is_compressed or accepted.is_compressed:
+        return None
+    return encode(dcmread(path), accepted.is_implicit_VR, accepted.is_little_endian, accepted.is_deflated)
+
+
+def _ask(requestor: Requestor, transaction_uid: str, files: Sequence[OutgoingFile]) -> str:
+    """Ask for storage commitment; why it could not be asked for, or nothing. Raises PeerGone, ProtocolError."""
     dataset = commitment.request(transaction_uid, [(file.sop_class_uid, file.sop_instance_uid) for file in files])
-    try:
-        answer, _ = association.send_n_action(
-            dataset, commitment.REQUEST_COMMITMENT, StorageCommitmentPushModel, UID(commitment.WELL_KNOWN_INSTANCE)
-        )
-    except (ValueError, RuntimeError):
+    context = requestor.context_for(StorageCommitmentPushModel, "")
+    if context is None:
         return "the destination does not offer storage commitment"
-    status = answer.get("Status")
-    if status == commitment.SUCCESS:
-        return ""
-    return "no answer to the request for commitment" if status is None else f"commitment refused with 0x{status:04X}"
+    context_id, syntax = context[0], UID(context[1])
+    encoded = encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian) or b""
+    command = partial(
+        encode_action_request,
+        StorageCommitmentPushModel,
+        commitment.WELL_KNOWN_INSTANCE,
+        commitment.REQUEST_COMMITMENT,
+    )
+    status = requestor.ask(context_id, command, encoded).status
+    return "" if status == commitment.SUCCESS else f"commitment refused with 0x{status:04X}"

@@ -9,12 +9,16 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
-from pynetdicom import AE, build_context
+from pynetdicom import build_context
 
 from dicomnode.errors import DemoFailed
-from dicomnode.sockets import between_requests
+from dicomnode.part10 import NotAFile
+from dicomnode.requestor import Peer, Rejected, Requestor
+from dicomnode.upper_layer import PeerGone, ProtocolError
+from dicomnode.wire import ANSWER_S, OutgoingFile, store
 
 AE_TITLE = "DEMOPACS"
+CONNECT_S = 10.0
 MAXIMUM_CONTEXTS = 128  # PS3.8 9.3.2.2: odd identifiers from 1 to 255
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
@@ -111,23 +115,29 @@ def send_study(port: int, called: str, sources: Sequence[SourceFile]) -> Iterato
     pairs = sorted({(source.sop_class_uid, source.transfer_syntax_uid) for source in sources})
     if len(pairs) > MAXIMUM_CONTEXTS:
         raise DemoFailed(f"a study of {len(pairs)} combinations of SOP class and transfer syntax cannot be sent")
-    association = AE(ae_title=AE_TITLE).associate(
-        "127.0.0.1", port, contexts=[build_context(UID(a), UID(b)) for a, b in pairs], ae_title=called
-    )
-    if not association.is_established:
-        raise DemoFailed("the node refused the association")
+    peer = Peer("127.0.0.1", port, called, AE_TITLE, None, CONNECT_S, ANSWER_S)
+    try:
+        association = Requestor(peer, [build_context(UID(a), UID(b)) for a, b in pairs])
+    except (Rejected, PeerGone, ProtocolError) as error:
+        raise DemoFailed(f"the node refused the association: {error}") from None
     try:
         for source in sources:
             started = time.perf_counter()
-            try:
-                answer = association.send_c_store(dcmread(source.path))
-                status = answer.get("Status")
-                comment = str(answer.get("ErrorComment", ""))
-                refused = "" if status == 0 else f"0x{status:04X} {comment}".strip() if status else "no answer"
-            except ValueError as error:
-                refused = str(error)
+            refused = _refusal(association, source)
             yield SentInstance(source, refused, (time.perf_counter() - started) * 1000)
-            between_requests()
+        association.release()
+    except (PeerGone, ProtocolError) as error:
+        raise DemoFailed(f"the node ended the association: {error}") from None
     finally:
-        if association.is_established:
-            association.release()
+        association.close()
+
+
+def _refusal(association: Requestor, source: SourceFile) -> str:
+    """Why the node did not take a file; empty where it did. Raises PeerGone, ProtocolError."""
+    try:
+        answer = store(association, OutgoingFile(source.sop_class_uid, source.sop_instance_uid, source.path))
+    except NotAFile as error:
+        return str(error)
+    if answer is None:
+        return "no presentation context accepted"
+    return f"0x{answer.status:04X} {answer.comment}".strip() if answer.status else ""

@@ -157,10 +157,10 @@ def test_results_are_sent_by_tls_to_whom_they_are_for(
         with _archive(identity, got) as port:
             to = DestinationSettings(name="pacs", ae_title="ARCHIVE", host="127.0.0.1", port=port, tls=True)
             if trusted:
-                assert wire.send(to, files, "").statuses == [0x0000]
+                assert wire.send(to, files, "", lambda: None).statuses == [0x0000]
             else:
                 with pytest.raises(DeliveryFailed):
-                    wire.send(to, files, "")
+                    wire.send(to, files, "", lambda: None)
         assert got == ([image.SOPInstanceUID] if trusted else [])
 
 

@@ -1,0 +1,254 @@
+"""The requestor's side of one association on a blocking socket (PS3.8 9): C-STORE, N-ACTION, one after the other.
+
+pynetdicom's public PDU classes encode and decode the association; its own requestor polls from a second thread, and on
+a busy machine that thread drops an answer, or takes a rejection for a peer that is away. Here the thread that asks is
+the one that waits. A request leaves in as few writes as it has PDUs, without Nagle's algorithm.
+"""
+
+import contextlib
+import socket
+import ssl
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext
+
+from dicomnode import dimse
+from dicomnode.dimse import Assembler, Command, Message, MessageError, data_item
+from dicomnode.inlet import Inlet
+from dicomnode.normalized import PROCESSING_FAILURE, Collected, Request
+from dicomnode.upper_layer import (
+    ABORT,
+    APPLICATION_CONTEXT,
+    HEADER,
+    MAXIMUM_ASSOCIATE_BYTES,
+    P_DATA,
+    RELEASE_RP_PDU,
+    RELEASE_RQ,
+    UNEXPECTED_PDU,
+    Context,
+    PeerGone,
+    ProtocolError,
+    about_us,
+)
+
+ASSOCIATE_AC, ASSOCIATE_RJ, RELEASE_RP = 0x02, 0x03, 0x06
+MAXIMUM_PDU = 131072  # bytes: what is sent or taken at once, where the peer sets no limit
+ITEM_HEADER = 6  # PS3.8 9.3.5.1: length, context ID and control header before a fragment
+DATA_ITEM = struct.Struct(">BxIIBB")  # a PDU of one fragment: type, length, then the fragment's
+LAST = 0x02
+OnReport = Callable[[Request], int]
+
+
+class Rejected(Exception):  # noqa: N818  an answer
+    """The peer does not want the association; the message has its reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Whom to call, and as whom. connect_s, answer_s: how long connecting, and an answer, may take."""
+
+    host: str
+    port: int
+    called_ae_title: str
+    calling_ae_title: str
+    tls: ssl.SSLContext | None
+    connect_s: float
+    answer_s: float
+
+
+class Requestor:
+    """An open association. Every method raises PeerGone or ProtocolError, after which it is over.
+
+    on_report: takes an N-EVENT-REPORT that comes meanwhile, and gives the DIMSE status.
+    """
+
+    def __init__(self, peer: Peer, contexts: Sequence[PresentationContext], on_report: OnReport | None = None) -> None:
+        """Connect and negotiate. Raises Rejected."""
+        self._on_report = on_report
+        self._message_id = 0
+        self._messages: deque[Message] = deque()
+        self._assembler = Assembler(self._open_sink, dimse.parse_request_or_response)
+        self.contexts: dict[int, Context] = {}
+        self._socket = _connect(peer)
+        try:
+            self._inlet = Inlet(self._socket, peer.answer_s)
+            self._negotiate(peer, contexts)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def context_for(self, sop_class_uid: str, transfer_syntax_uid: str) -> tuple[int, str] | None:
+        """ID and transfer syntax of an accepted context for a SOP class, in this syntax if there is one."""
+        fitting = [
+            (item.transfer_syntax_uid != transfer_syntax_uid, number, item.transfer_syntax_uid)
+            for number, item in self.contexts.items()
+            if item.sop_class_uid == sop_class_uid
+        ]
+        return min(fitting)[1:] if fitting else None
+
+    def ask(self, context_id: int, encode: Callable[[int], bytes], dataset: bytes | memoryview) -> Command:
+        """Send a request with its dataset, and wait for the answer. encode: gives the command set of a message ID."""
+        self._message_id = self._message_id % 0xFFFF + 1
+        command = data_item(context_id, encode(self._message_id))
+        first = HEADER.pack(P_DATA, len(command)) + command
+        for pdu in self._fragments(context_id, memoryview(dataset)):
+            self._send(first + pdu)
+            first = b""
+        self._send(first)
+        answer = self._next().command
+        if not answer.field & dimse.RESPONSE or answer.message_id != self._message_id:
+            raise ProtocolError("an answer to something else")
+        return answer
+
+    def release(self) -> None:
+        """End the association in order."""
+        self._send(HEADER.pack(RELEASE_RQ, 4) + bytes(4))
+        with contextlib.suppress(_Released):
+            while True:
+                self._next()
+
+    def close(self) -> None:
+        """Close the connection, released or not."""
+        self._assembler.abandon()
+        self._socket.close()
+
+    def abort(self) -> None:
+        """Say that it is over, if anybody listens, and close."""
+        with contextlib.suppress(PeerGone):
+            self._send(HEADER.pack(ABORT, 4) + bytes(4))
+        self.close()
+
+    def _negotiate(self, peer: Peer, contexts: Sequence[PresentationContext]) -> None:
+        for number, context in enumerate(contexts):
+            context.context_id = 2 * number + 1
+        request = A_ASSOCIATE()
+        request.application_context_name = APPLICATION_CONTEXT
+        request.calling_ae_title, request.called_ae_title = peer.calling_ae_title, peer.called_ae_title
+        request.presentation_context_definition_list = list(contexts)
+        request.user_information = [*about_us(MAXIMUM_PDU)]
+        self._send(A_ASSOCIATE_RQ(request).encode())
+        kind, header, body = self._pdu(MAXIMUM_ASSOCIATE_BYTES)
+        try:
+            if kind == ASSOCIATE_RJ:
+                rejection = A_ASSOCIATE_RJ()
+                rejection.decode(header + body)
+                raise Rejected(rejection.reason_str)  # noqa: TRY301  decoding is what may fail
+            if kind != ASSOCIATE_AC:
+                raise ProtocolError(f"PDU type 0x{kind:02X} instead of an answer", UNEXPECTED_PDU)  # noqa: TRY301  the same
+            accepted = A_ASSOCIATE_AC()
+            accepted.decode(header + body)
+            self._take(contexts, accepted)
+        except (Rejected, ProtocolError):
+            raise
+        except Exception as error:
+            # Whatever pynetdicom raises on what a stranger sent is the stranger's fault.
+            raise ProtocolError(f"the association's answer cannot be read: {error}") from error
+
+    def _take(self, contexts: Sequence[PresentationContext], accepted: A_ASSOCIATE_AC) -> None:
+        asked = {context.context_id: str(context.abstract_syntax) for context in contexts}
+        answer = accepted.to_primitive()
+        if not answer.presentation_context_definition_results_list:
+            raise ValueError("no presentation context is answered")
+        for result in answer.presentation_context_definition_results_list:
+            number = result.context_id
+            if result.result == 0 and number is not None and number in asked:
+                self.contexts[number] = Context(asked[number], str(result.transfer_syntax[0]))
+        limit = answer.maximum_length_received or MAXIMUM_PDU
+        self._room = max(min(limit, MAXIMUM_PDU) - ITEM_HEADER, 1)
+
+    def _fragments(self, context_id: int, dataset: memoryview) -> Iterator[bytes]:
+        """The dataset as PDUs that the peer can take, one fragment each."""
+        for start in range(0, len(dataset), self._room):
+            part = dataset[start : start + self._room]
+            flags = LAST if start + self._room >= len(dataset) else 0
+            yield DATA_ITEM.pack(P_DATA, len(part) + ITEM_HEADER, len(part) + 2, context_id, flags) + part
+
+    def _next(self) -> Message:
+        """The next message that is no report; those are answered on the way. Raises _Released too."""
+        while True:
+            while not self._messages:
+                self._read()
+            message = self._messages.popleft()
+            if message.command.field != dimse.N_EVENT_REPORT_RQ:
+                return message
+            status = self._report(message)
+            item = data_item(message.context_id, dimse.encode_response(message.command, status))
+            self._send(HEADER.pack(P_DATA, len(item)) + item)
+
+    def _report(self, message: Message) -> int:
+        dataset = message.dataset.dataset() if isinstance(message.dataset, Collected) else None
+        if dataset is None or self._on_report is None:
+            return PROCESSING_FAILURE
+        command = message.command
+        return self._on_report(Request(command.field, command.sop_class_uid, command.sop_instance_uid, dataset))
+
+    def _read(self) -> None:
+        kind, _, body = self._pdu(MAXIMUM_PDU)
+        if kind == RELEASE_RP:
+            raise _Released
+        if kind == RELEASE_RQ:
+            self._send(RELEASE_RP_PDU)
+            raise PeerGone("released by the peer")
+        if kind == ABORT:
+            raise PeerGone("aborted by the peer")
+        if kind != P_DATA:
+            raise ProtocolError(f"PDU type 0x{kind:02X} inside an association", UNEXPECTED_PDU)
+        try:
+            self._messages.extend(self._assembler.feed(memoryview(body)))
+        except MessageError as error:
+            raise ProtocolError(str(error)) from None
+
+    def _open_sink(self, context_id: int, _command: Command) -> Collected:
+        if context_id not in self.contexts:
+            raise ProtocolError(f"presentation context {context_id} was not accepted")
+        return Collected(self.contexts[context_id].transfer_syntax_uid)
+
+    def _pdu(self, maximum: int) -> tuple[int, bytes, bytes]:
+        """Type, header and body of the next PDU."""
+        header = self._fill(HEADER.size)
+        kind, length = HEADER.unpack(header)
+        if length > maximum:
+            raise ProtocolError(f"PDU of {length} bytes, at most {maximum} are taken")
+        return kind, header, self._fill(length)
+
+    def _fill(self, count: int) -> bytes:
+        data = bytearray(count)
+        try:
+            self._inlet.fill(memoryview(data))
+        except TimeoutError:
+            raise PeerGone("nothing came for too long") from None
+        except EOFError:
+            raise PeerGone("closed by the peer") from None
+        except OSError as error:
+            raise PeerGone(str(error)) from None
+        return bytes(data)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise PeerGone(str(error)) from None
+
+
+class _Released(Exception):  # noqa: N818  the end
+    """The peer has answered our release."""
+
+
+def _connect(peer: Peer) -> socket.socket:
+    try:
+        connection = socket.create_connection((peer.host, peer.port), timeout=peer.connect_s)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if peer.tls is None:
+            return connection
+        try:
+            return peer.tls.wrap_socket(connection, server_hostname=peer.host)
+        except BaseException:
+            connection.close()
+            raise
+    except OSError as error:
+        raise PeerGone(f"cannot be reached: {error}") from None

@@ -1,0 +1,235 @@
+"""The requestor against peers that answer as they should, otherwise, or not at all."""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, build_context, evt
+from pynetdicom.dsutils import encode
+from pynetdicom.events import Event
+from pynetdicom.pdu import A_ASSOCIATE_AC
+from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import StorageCommitmentPushModel
+
+from dicomnode.commitment import WELL_KNOWN_INSTANCE
+from dicomnode.config import NodeSettings
+from dicomnode.dimse import encode_action_request, encode_store_request
+from dicomnode.intake import Intake
+from dicomnode.normalized import Request
+from dicomnode.receiver import Receiver
+from dicomnode.requestor import Peer, Rejected, Requestor
+from dicomnode.upper_layer import PeerGone, ProtocolError
+from tests.support.raw_association import data_pdus, element
+from tests.support.requests import encoded
+from tests.support.studies import mammogram
+from tests.support.waiting import free_port
+
+MAMMOGRAM = "1.2.840.10008.5.1.4.1.1.1.2"
+RELEASED = bytes.fromhex("06000000000400000000")
+ABORTED = bytes.fromhex("07000000000400000000")
+
+
+def _peer(port: int, called: str = "DICOMNODE", answer_s: float = 20.0) -> Peer:
+    return Peer("127.0.0.1", port, called, "NODE", None, 20.0, answer_s)
+
+
+def _contexts() -> list[PresentationContext]:
+    return [build_context(MAMMOGRAM, [ExplicitVRLittleEndian]), build_context(StorageCommitmentPushModel)]
+
+
+def _accepted(maximum: int = 16384) -> bytes:
+    """An A-ASSOCIATE-AC for the first context alone."""
+    answer = A_ASSOCIATE()
+    answer.application_context_name = "1.2.840.10008.3.1.1.1"
+    answer.calling_ae_title, answer.called_ae_title = "NODE", "DICOMNODE"
+    answer.result, answer.result_source = 0, 1
+    context = build_context(MAMMOGRAM, [ExplicitVRLittleEndian])
+    context.context_id, context.result = 1, 0
+    answer.presentation_context_definition_results_list = [context]
+    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length.maximum_length_received = maximum
+    implementation.implementation_class_uid = "1.2.3"
+    answer.user_information = [length, implementation]
+    pdu = A_ASSOCIATE_AC()
+    pdu.from_primitive(answer)
+    return pdu.encode()
+
+
+def _response(status: int = 0, message_id: int = 1, field: int = 0x8001) -> bytes:
+    body = element(0x0100, struct.pack("<H", field)) + element(0x0120, struct.pack("<H", message_id))
+    body += element(0x0800, struct.pack("<H", 0x0101)) + element(0x0900, struct.pack("<H", status))
+    return data_pdus(1, element(0, struct.pack("<I", len(body))) + body, b"", 16384)
+
+
+@contextmanager
+def _scripted(*answers: bytes) -> Iterator[int]:
+    """A peer that reads whatever comes, and says one thing after each silence of the other side. Gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def converse() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                with connection:
+                    for answer in answers:
+                        connection.settimeout(20)
+                        connection.recv(1 << 20)
+                        connection.settimeout(0.1)
+                        with contextlib.suppress(TimeoutError):
+                            while connection.recv(1 << 20):
+                                pass
+                        connection.sendall(answer)
+                    connection.settimeout(20)
+                    while connection.recv(1 << 20):
+                        pass
+
+        thread = threading.Thread(target=converse, daemon=True)
+        thread.start()
+        yield int(listener.getsockname()[1])
+
+
+def _store(requestor: Requestor, image: Dataset, data: bytes = b"") -> int:
+    command = partial(encode_store_request, MAMMOGRAM, image.SOPInstanceUID)
+    return requestor.ask(1, command, data or encoded(image)).status
+
+
+@pytest.fixture
+def image() -> Dataset:
+    """A small mammogram."""
+    return mammogram("1.2.3", "1.2.3.1")
+
+
+@pytest.mark.parametrize("maximum_pdu_size", [4096, 131072])
+def test_instances_arrive_whatever_the_peer_takes_at_once(
+    intake: Intake, image: Dataset, maximum_pdu_size: int
+) -> None:
+    """Our own receiver stores them; the association ends in order."""
+    settings = NodeSettings(
+        host="127.0.0.1", port=0, allow_any_calling_ae_title=True, maximum_pdu_size=maximum_pdu_size
+    )
+    receiver = Receiver(settings, intake)
+    receiver.open()
+    try:
+        requestor = Requestor(_peer(receiver.port), _contexts())
+        assert requestor.context_for(MAMMOGRAM, ExplicitVRLittleEndian) == (1, ExplicitVRLittleEndian)
+        assert requestor.context_for("1.2.840.10008.5.1.4.1.1.2", ExplicitVRLittleEndian) is None
+        for _ in range(3):
+            assert _store(requestor, image) == 0x0000
+        assert _store(requestor, image, b"no dataset") == 0xC000
+        requestor.release()
+        requestor.close()
+    finally:
+        receiver.close()
+
+
+def test_a_rejection_has_its_reason(intake: Intake) -> None:
+    """And is never taken for a peer that is away."""
+    receiver = Receiver(NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True), intake)
+    receiver.open()
+    try:
+        for _ in range(20):
+            with pytest.raises(Rejected, match=r"(?i)called AE title not recogni"):
+                Requestor(_peer(receiver.port, "SOMEBODY"), _contexts())
+    finally:
+        receiver.close()
+
+
+def test_a_peer_that_is_away_is_said() -> None:
+    """At once."""
+    with pytest.raises(PeerGone, match="cannot be reached"):
+        Requestor(_peer(free_port()), _contexts())
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "told"),
+    [
+        (ABORTED, ProtocolError, "PDU type 0x07"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ProtocolError, "PDU of"),
+        (b"\x02\x00\x00\x00\x00\x08garbage!", ProtocolError, "cannot be read"),
+        (b"\x02\x00\xff\xff\xff\xff", ProtocolError, "PDU of 4294967295 bytes"),
+        (b"", PeerGone, "nothing came for too long"),
+    ],
+    ids=["abort", "HTTP", "garbage", "4 GiB", "silence"],
+)
+def test_an_answer_that_is_none_opens_nothing(answer: bytes, error: type[Exception], told: str) -> None:
+    """Instead of an association."""
+    with _scripted(answer) as port, pytest.raises(error, match=told):
+        Requestor(_peer(port, answer_s=1.0), _contexts())
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "told"),
+    [
+        (ABORTED, PeerGone, "aborted by the peer"),
+        (bytes.fromhex("05000000000400000000"), PeerGone, "released by the peer"),
+        (_response(message_id=7), ProtocolError, "something else"),
+        (_response(field=0x0001), ProtocolError, "without command field, message ID"),
+        (b"\x04\x00\xff\xff\xff\xff", ProtocolError, "PDU of 4294967295 bytes"),
+        (b"\x04\x00\x00\x00\x00\x04abcd", ProtocolError, "P-DATA ends inside"),
+        (b"\x02\x00\x00\x00\x00\x00", ProtocolError, "PDU type 0x02"),
+        (b"", PeerGone, "nothing came for too long"),
+    ],
+    ids=["abort", "release", "other message", "request", "4 GiB", "half an item", "accepted again", "silence"],
+)
+def test_an_answer_that_is_none_ends_it(image: Dataset, answer: bytes, error: type[Exception], told: str) -> None:
+    """Said in time, and the connection is closed."""
+    with _scripted(_accepted(), answer) as port:
+        requestor = Requestor(_peer(port, answer_s=1.0), _contexts())
+        started = time.monotonic()
+        with pytest.raises(error, match=told):
+            _store(requestor, image)
+        assert time.monotonic() - started < 10
+        requestor.abort()
+
+
+def test_an_answer_in_pieces_and_its_status(image: Dataset) -> None:
+    """A response may be warning or failure; what comes before the release's answer is waited for."""
+    with _scripted(_accepted(0), _response(0xB007), _response(0xA700, 2), RELEASED) as port:
+        requestor = Requestor(_peer(port), _contexts())
+        assert [_store(requestor, image) for _ in range(2)] == [0xB007, 0xA700]
+        requestor.release()
+        requestor.close()
+
+
+def test_a_report_that_comes_meanwhile_is_answered() -> None:
+    """An archive may speak of commitment before it answers the request for it (PS3.4 J.3.3)."""
+    asked = Dataset()
+    asked.TransactionUID = "1.2.3"
+    answered: list[int] = []
+
+    def act(event: Event) -> tuple[int, None]:
+        status, _ = event.assoc.send_n_event_report(asked, 1, StorageCommitmentPushModel, WELL_KNOWN_INSTANCE)
+        answered.append(int(status.Status))
+        return 0x0000, None
+
+    port = free_port()
+    entity = AE(ae_title="PACS")
+    entity.add_supported_context(StorageCommitmentPushModel, [ImplicitVRLittleEndian])
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_ACTION, act)])
+    taken: list[Request] = []
+
+    def take(request: Request) -> int:
+        taken.append(request)
+        return 0x0000
+
+    try:
+        requestor = Requestor(_peer(port, "PACS"), _contexts(), take)
+        context = requestor.context_for(StorageCommitmentPushModel, "")
+        assert context is not None
+        command = partial(encode_action_request, StorageCommitmentPushModel, WELL_KNOWN_INSTANCE, 1)
+        data = encode(asked, is_implicit_vr=True, is_little_endian=True) or b""
+        assert requestor.ask(context[0], command, data).status == 0x0000
+        requestor.release()
+        requestor.close()
+    finally:
+        server.shutdown()
+    assert answered == [0x0000]
+    assert [request.dataset.TransactionUID for request in taken] == ["1.2.3"]

@@ -5,7 +5,9 @@ the lease's heartbeat waits too. Its libjpeg still decodes the two lossy JPEG sy
 each decoder's rounding.
 """
 
+import struct
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import imagecodecs
 import numpy as np
@@ -26,6 +28,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+RLE_HEADER = struct.Struct("<16L")  # number of segments and their offsets (PS3.5 G.5)
 END_OF_IMAGE = b"\xff\xd9"  # the JPEG marker EOI (ITU-T T.81 B.1.1.3)
 
 Array = NDArray[np.generic]
@@ -33,6 +36,14 @@ Codec = Callable[[bytes, np.dtype[np.unsignedinteger]], Array]
 
 
 def _rle(frame: bytes, dtype: np.dtype[np.unsignedinteger]) -> Array:
+    """The decoder believes the header's offsets, also such as lie outside of the frame: they are looked at before."""
+    if len(frame) < RLE_HEADER.size:
+        raise ValueError("the RLE frame has no header")
+    count, *offsets = RLE_HEADER.unpack_from(frame)
+    starts = offsets[: dtype.itemsize]
+    rising = all(start < end for start, end in pairwise((*starts, len(frame))))
+    if count != dtype.itemsize or starts[0] != RLE_HEADER.size or not rising:
+        raise ValueError(f"the RLE header names {count} segments at {starts} in a frame of {len(frame)} bytes")
     return np.frombuffer(imagecodecs.dicomrle_decode(frame, dtype), dtype)
 
 

@@ -1,5 +1,8 @@
 """Files to images: refusals, and what the header says about side, view and pixel size."""
 
+import struct
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -7,7 +10,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_voi_lut
 from pydicom.uid import (
     UID,
@@ -112,6 +115,48 @@ def test_a_jpeg_frame_that_was_cut_before_it_was_wrapped(tmp_path: Path) -> None
         else:
             with pytest.raises(ImageError, match="has no end"):
                 load_image(tmp_path / "image.dcm")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (),
+        (0, 64),
+        (1, 64),
+        (3, 64, 200, 300),
+        (2, 64, 60),
+        (2, 64, 64),
+        (2, 64, 2**32 - 1),
+        (2, 0, 100),
+        (2, 2**31, 2**31 + 5),
+        (2**32 - 1, 64, 100),
+    ],
+)
+def test_an_rle_header_that_lies(tmp_path: Path, header: tuple[int, ...]) -> None:
+    """Its offsets are not followed out of the frame, where a decoder without checks would crash."""
+    dataset = image_dataset(ramp(0, 4095, 16, 24), 12)
+    dataset.compress(RLELossless, encoding_plugin="pydicom")
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    said = struct.pack(f"<{len(header)}L", *header)
+    dataset.PixelData = encapsulate([said.ljust(64, b"\0") + frame[64:] if header else frame[:40]])
+    dataset.save_as(tmp_path / "image.dcm", enforce_file_format=True)
+    with pytest.raises(ImageError, match=r"the RLE (header|frame)"):
+        load_image(tmp_path / "image.dcm")
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLosslessSV1, JPEG2000Lossless])
+def test_no_damage_of_a_frame_ends_the_process(syntax: UID) -> None:
+    """Decoders in C, hundreds of frames with wrong bytes, most of them near the start; in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("damaged_frames.py"), syntax],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    decoded, refused = map(int, done.stdout.split())
+    assert decoded > 50
+    assert refused > 50
 
 
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])

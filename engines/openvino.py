@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class OpenVinoBackend:
-    """Runs an ONNX file with OpenVINO."""
+    """Runs an ONNX file with OpenVINO. outputs: their names, in order."""
 
     model: "CompiledModel"
+    outputs: tuple[str, ...]
     precision: str
     name: str = "openvino"
     largest_batch: int = 1
@@ -29,7 +30,7 @@ class OpenVinoBackend:
             values = self.model([batch])
         except RuntimeError as error:
             raise InferenceError(f"OpenVINO failed on a batch of shape {batch.shape}: {error}") from error
-        return {output.get_any_name(): np.array(values[output]) for output in self.model.outputs}
+        return {name: np.array(values[index]) for index, name in enumerate(self.outputs)}
 
 
 def open_openvino(weights: Path, precision: str, threads: int) -> OpenVinoBackend:
@@ -50,7 +51,8 @@ def open_openvino(weights: Path, precision: str, threads: int) -> OpenVinoBacken
         network = core.read_model(weights)
         if network.inputs[0].partial_shape[0].is_dynamic:
             network.reshape([1, *network.inputs[0].partial_shape[1:]])  # a shape that is known is planned better
+        outputs = tuple(output.get_any_name() for output in network.outputs)  # a compiled one has inner names too
         model = core.compile_model(network, "CPU", settings)
     except RuntimeError as error:
         raise PackageError(f"OpenVINO cannot load {weights}: {error}") from error
-    return OpenVinoBackend(model, precision)
+    return OpenVinoBackend(model, outputs, precision)

@@ -1,7 +1,7 @@
-"""Fast variants of a package: python -m engines.training.variants --package P --data DIR [--mias DIR].
+"""Fast variants of a package: python -m engines.training.variants --package P --data DIR [--mias DIR] [--fp16].
 
-int8 weights, and the float32 weights computed in bfloat16. A variant joins the package only where no area under a ROC
-curve moves by more than LARGEST_CHANGE.
+int8 weights, the float32 weights computed in bfloat16, and float16 weights for GPUs where asked for. A variant joins
+the package only where no area under a ROC curve moves by more than LARGEST_CHANGE.
 """
 
 import argparse
@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from engines.training.cache import CachedCases, cached
 from engines.training.cases import read_cases, split_by_patient
 from engines.training.command import tell
 from engines.training.guard import with_limits
+from engines.training.halve import halve
 from engines.training.quantize import quantize
 
 BACKEND = "openvino"  # computes in all three precisions
@@ -67,6 +69,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         "for the area under the curve by image",
     )
     parser.add_argument("--images", type=int, help="evaluate so many images of each set at most")
+    parser.add_argument("--fp16", action="store_true", help="also float16 weights, which pay on a GPU only")
     return parser.parse_args(given)
 
 
@@ -91,15 +94,17 @@ def run(options: argparse.Namespace) -> ModelPackage:
     tell(f"calibrating int8 on {len(order)} training images")
     exact = package.weights("fp32")
     quantize(package.folder / exact.file, file, sets["train"].planes[package.preprocess.filter][np.sort(order)])
-    candidates = (
-        Weights(file.name, "int8", hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size),
-        replace(exact, precision="bf16"),
-    )
+    candidates = [_weights(file, "int8"), replace(exact, precision="bf16")]
+    half = package.folder / f"{package.name}-fp16.onnx"
+    if options.fp16:
+        halve(package.folder / exact.file, half)
+        candidates.append(_weights(half, "fp16"))
     offered = replace(package, manifest=with_weights(package.manifest, *candidates))
     measured = measure(offered, {name: data for name, data in sets.items() if name != "train"}, options.images)
     kept = [item for item in candidates if item.precision in measured and holds(measured, item.precision)]
-    if not any(item.precision == "int8" for item in kept):
-        file.unlink()
+    for made in (file, half):
+        if not any(item.file == made.name for item in kept):
+            made.unlink(missing_ok=True)
     precisions = {item.precision for item in candidates}
     base = replace(
         package.manifest, weights=tuple(item for item in package.manifest.weights if item.precision not in precisions)
@@ -110,6 +115,10 @@ def run(options: argparse.Namespace) -> ModelPackage:
         final = replace(final, weights=with_limits(replace(package, manifest=final), guard, planes))
     figures, section = report(measured)
     return amend(package, final, "variants", figures, section)
+
+
+def _weights(file: Path, precision: Literal["int8", "fp16"]) -> Weights:
+    return Weights(file.name, precision, hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size)
 
 
 def _sets(options: argparse.Namespace, package: ModelPackage) -> dict[str, CachedCases]:

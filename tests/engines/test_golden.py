@@ -59,11 +59,11 @@ def test_neighbours_may_change_places(outputs: Outputs) -> None:
 def test_one_wrong_number_is_found_and_named(outputs: Outputs, name: str) -> None:
     """A single value that is off, in any output."""
     wrong = {key: values.copy() for key, values in outputs.items()}
-    wrong[name].reshape(2, -1)[1, 2] += 40
+    wrong[name].reshape(2, -1)[1, 2] += 200
     found = agreement(outputs, wrong, "fp16")
     assert not found.holds
     assert found.worst == name
-    assert found.differences[name] == pytest.approx(40, abs=1e-3)
+    assert found.differences[name] == pytest.approx(200, abs=1e-2)
 
 
 def test_a_missing_proposal_is_a_difference(outputs: Outputs) -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -8,12 +9,17 @@ import onnx
 import pytest
 
 from engines.decode import decode, iou
+from engines.golden import agreement, answers, golden_inputs
 from engines.onnx import open_onnx
+from engines.openvino import open_openvino
 from engines.package import find_package, load_package
 from engines.preprocess import prepare, to_batch
 from engines.training import guard, variants
+from engines.training.halve import halve
 from engines.training.quantize import answering, quantize
 from engines.training.variants import Figures, changes, holds, report
+from engines.trt.process import run_child
+from engines.trt.settings import BuildSettings
 from tests.engines.phantom import Blob, phantom
 
 EXACT = Figures(0.90, 0.80, 0.75, 0.2)
@@ -71,10 +77,10 @@ def test_a_package_gets_a_guard_and_variants(package: Path, tmp_path: Path) -> N
     """Both commands on one package: the guard refuses what is far, int8 answers much as float32 does, all is said."""
     common = ["--package", str(package), "--data", str(_phantoms(tmp_path)), "--cache", str(tmp_path / "cache")]
     assert guard.main(common) == 0
-    assert variants.main(common) == 0
+    assert variants.main([*common, "--fp16"]) == 0
     evaluation = json.loads((package / "evaluation.json").read_text())
     assert evaluation["guard"]["trained"] == 8
-    assert {"fp32", "int8"} <= evaluation["variants"].keys()
+    assert {"fp32", "int8", "fp16"} <= evaluation["variants"].keys()
     loaded = load_package(package)
     assert loaded.guard() is not None
     card = loaded.model_card.read_text()
@@ -82,7 +88,8 @@ def test_a_package_gets_a_guard_and_variants(package: Path, tmp_path: Path) -> N
     assert "## Speed variants" in card
     ships = {name for name, facts in evaluation["variants"].items() if facts.get("ships")}
     assert {item.precision for item in loaded.manifest.weights} == {"fp32", *ships}
-    assert (package / "mammo-mass-int8.onnx").is_file() == ("int8" in ships)
+    for precision in ("int8", "fp16"):
+        assert (package / f"mammo-mass-{precision}.onnx").is_file() == (precision in ships)
 
 
 def test_int8_answers_much_as_float32_does(package: Path, tmp_path: Path) -> None:
@@ -104,6 +111,25 @@ def test_int8_answers_much_as_float32_does(package: Path, tmp_path: Path) -> Non
     assert again.scores[0] == pytest.approx(found.scores[0], abs=0.1)
     for name in ("proposal_score", "embedding"):
         assert np.corrcoef(exact[name].ravel(), rough[name].ravel())[0, 1] > 0.9, name
+
+
+def test_float16_answers_as_float32_does_and_tensorrt_rtx_builds_it(package: Path, tmp_path: Path) -> None:
+    """Half of the size; on golden inputs within the tolerance of either runtime; built, not executed, for a GPU."""
+    pytest.importorskip("openvino", reason="the backend openvino is not installed")
+    loaded = load_package(package)
+    file = tmp_path / "fp16.onnx"
+    halve(package / loaded.weights().file, file)
+    assert file.stat().st_size < loaded.weights().size_bytes / 1.5
+    golden = golden_inputs(loaded)[:2]
+    exact = answers(open_onnx(package / loaded.weights().file, "fp32", 1), golden)
+    for opener in (open_onnx, open_openvino):
+        found = agreement(exact, answers(opener(file, "fp16", 1), golden), "fp16")
+        assert found.holds, (opener, found)
+        assert found.excess > 0
+    pytest.importorskip("tensorrt_rtx", reason="not installed: tensorrt-rtx")
+    request = {"task": "build", "bindings": "tensorrt_rtx", "onnx": str(file), "engine": str(tmp_path / "engine")}
+    run_child(request | {"timing_cache": None, "settings": asdict(BuildSettings())}, 240)
+    assert (tmp_path / "engine").stat().st_size < loaded.weights().size_bytes
 
 
 def test_bad_data_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,8 +25,7 @@ SETTINGS = {
     "archive": {"min_free_bytes": 1024 * 1024},
 }
 MEAN_PAUSE_S = 0.3  # between two kills
-KILLS_PER_FAULT = 8
-KILLS_WITHIN_FAULT = 3
+KILLS_IN_A_ROW = 3  # by turns with nothing else wrong, and within one fault
 EVENTS = frozenset(
     {
         "delivery failed",
@@ -132,9 +131,10 @@ class Campaign:
         self, crew: Crew, rng: random.Random, breakable: dict[str, Callable[[], AbstractContextManager[None]]]
     ) -> None:
         done = 0
-        while done < self.kills:
-            fault = rng.choice(sorted(breakable)) if rng.random() < 1 / 3 else ""
-            number = min(self.kills - done, KILLS_WITHIN_FAULT if fault else KILLS_PER_FAULT - KILLS_WITHIN_FAULT)
+        for fault in _turns(sorted(breakable), rng):
+            if done >= self.kills:
+                return
+            number = min(self.kills - done, KILLS_IN_A_ROW)
             with breakable[fault]() if fault else nullcontext():
                 for _ in range(number):
                     time.sleep(min(rng.expovariate(1 / MEAN_PAUSE_S), 4 * MEAN_PAUSE_S))
@@ -167,6 +167,14 @@ class Campaign:
             self._kill(crew, name, excused=False)
         for name in ROLES:
             crew.kill(name)
+
+
+def _turns(names: Sequence[str], rng: random.Random) -> Iterator[str]:
+    """Nothing and a fault by turns without end; each fault once before any comes again."""
+    while True:
+        for name in rng.sample(names, len(names)):
+            yield ""
+            yield name
 
 
 @contextmanager

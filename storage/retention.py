@@ -4,7 +4,8 @@ Rules:
 - First the row: REMOVING, in one statement with everything that speaks against it. Then the files, while the row is
   held, so that a second remover waits, and does not delete what came again after the first. Then the rows, and what
   stays is the study as REMOVED, with the number of its instances.
-- A study with a job that is not over, or an object that has not arrived or is not committed yet, is never removed.
+- A study with a job that is not over, an object that has not arrived or is not committed yet, or something that is
+  still fetched for it or of it, is never removed.
 - Whoever is killed in between leaves a study that is REMOVING; the next round goes on with it.
 """
 
@@ -15,8 +16,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, case, delete, exists, func, literal_column, or_, select, update
 
 from storage.clock import database_now
-from storage.lifecycle import STUDY, DeliveryState, JobState, StudyState, sources_of
-from storage.schema import deliveries, instances, jobs, studies
+from storage.lifecycle import STUDY, DeliveryState, JobState, RetrievalState, StudyState, sources_of
+from storage.retrievals import RetrievalKind
+from storage.schema import deliveries, instances, jobs, retrievals, studies
 
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
 FINISHED = ("done", "failed", "unmatched", "prior")
@@ -24,6 +26,7 @@ IS_FINISHED = studies.c.state.in_([literal_column(f"'{state}'") for state in FIN
 IS_REMOVING = studies.c.state == literal_column("'removing'")
 ENDED = (JobState.DONE, JobState.DEAD, JobState.SUPERSEDED)
 NO_RESULTS = (StudyState.UNMATCHED, StudyState.PRIOR)
+BEING_FETCHED = (RetrievalState.WAITING, RetrievalState.LEASED)
 UNDER_WAY = (DeliveryState.WAITING, DeliveryState.LEASED, DeliveryState.SENT)
 
 
@@ -112,6 +115,9 @@ def finish_removal(connection: Connection, study_instance_uid: str) -> None:
     connection.execute(delete(deliveries).where(deliveries.c.job_id.in_(of_study)))
     connection.execute(delete(jobs).where(jobs.c.study_instance_uid == study_instance_uid))
     connection.execute(delete(instances).where(instances.c.study_instance_uid == study_instance_uid))
+    # If it comes again, what it lacks is a new question. Which studies were its priors is still to be known.
+    of_itself = retrievals.c.wanted_study_uid == study_instance_uid, retrievals.c.kind != RetrievalKind.PRIOR
+    connection.execute(delete(retrievals).where(*of_itself))
     connection.execute(
         update(studies)
         .where(studies.c.study_instance_uid == study_instance_uid, IS_REMOVING)
@@ -127,6 +133,10 @@ def _may_go(rules: Rules) -> list[ColumnElement[bool]]:
         studies.c.state.in_(rules.states),
         ~exists().where(of_study, jobs.c.state.not_in(ENDED)).correlate(studies),
         ~delivery.where(deliveries.c.state.in_(against)),
+        *(
+            ~exists().where(which == studies.c.study_instance_uid, retrievals.c.state.in_(BEING_FETCHED))
+            for which in (retrievals.c.study_instance_uid, retrievals.c.wanted_study_uid)
+        ),
     ]
     if rules.only_delivered:
         # An index that was made again from the files knows of no delivery, so nobody can say that there was one.

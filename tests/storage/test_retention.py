@@ -9,7 +9,7 @@ from sqlalchemy import Table, func, select, update
 
 from storage.database import Database
 from storage.errors import StudyBeingRemoved
-from storage.lifecycle import DeliveryState, JobState, StudyState
+from storage.lifecycle import DeliveryState, JobState, RetrievalState, StudyState
 from storage.restore import restore_removed_study
 from storage.retention import (
     Rules,
@@ -19,7 +19,8 @@ from storage.retention import (
     removable,
     unfinished_removals,
 )
-from storage.schema import deliveries, instances, jobs, studies
+from storage.retrievals import RetrievalKind, want_missing
+from storage.schema import deliveries, instances, jobs, retrievals, studies
 from storage.studies import Recorded, find_study, forget_instance
 from tests.storage.samples import STUDY, instance, queued_deliveries, record, scout
 
@@ -97,6 +98,25 @@ def test_a_study_with_an_undelivered_or_uncommitted_object_stays(db: Database, s
         assert _begin(db, LENIENT) is lenient
 
 
+@pytest.mark.parametrize("state", list(RetrievalState))
+def test_a_study_that_is_still_fetched_for_or_of_stays(db: Database, state: RetrievalState) -> None:
+    """Whether it lacks images, or is itself wanted beside another; afterwards it forgets what it lacked."""
+    _finished(db)
+    with db.transaction() as connection:
+        want_missing(connection, STUDY, 1)
+    _put(db, retrievals, state=state)
+    expected = state in {RetrievalState.DONE, RetrievalState.DEAD}
+    assert _removable(db) == [STUDY] * expected
+    _finished(db, "2.25.2")
+    with db.transaction() as connection:
+        connection.execute(update(retrievals).values(study_instance_uid="2.25.2", kind=RetrievalKind.PRIOR))
+    assert (STUDY in _removable(db)) is expected
+    assert _begin(db) is expected
+    if expected:
+        _finish(db)
+        assert _count(db, retrievals) == 1, "whose prior it was is still known"
+
+
 def test_a_study_of_which_no_delivery_is_known_stays(db: Database) -> None:
     """An index made from files cannot say that its results arrived; without a model there is nothing to arrive."""
     record(db, instance())
@@ -128,13 +148,16 @@ def test_what_is_left_is_the_study_and_how_much_it_had(db: Database) -> None:
     """Until the end all rows are there; then only the note, which counts what would be analysed."""
     _finished(db)
     record(db, scout(7))
+    with db.transaction() as connection:
+        want_missing(connection, STUDY, 1)
+    _put(db, retrievals, state=RetrievalState.DONE)
     _put(db, studies, state=StudyState.DONE)
     assert _begin(db)
     with db.transaction() as connection:
         assert unfinished_removals(connection) == [STUDY]
     assert _count(db, instances) == 2
     _finish(db)
-    assert [_count(db, table) for table in (instances, jobs, deliveries, studies)] == [0, 0, 0, 1]
+    assert [_count(db, table) for table in (instances, jobs, deliveries, retrievals, studies)] == [0, 0, 0, 0, 1]
     with db.transaction() as connection:
         found = find_study(connection, STUDY)
         assert unfinished_removals(connection) == []

@@ -176,8 +176,12 @@ def _make_pacs(settings: Settings, stores: Stores, destination: DestinationSetti
     is_source = destination.name == settings.pull.source
     fetched = Fetched(_make_intake(settings, stores), destination.ae_title)
     if is_source and settings.pull.method == "dicomweb":
-        from dicomnode.web import WebPacs  # noqa: PLC0415  its libraries are an extra
-
+        try:
+            from dicomnode.web import WebPacs  # noqa: PLC0415  its libraries are an extra
+        except ImportError as error:
+            raise ConfigurationError(
+                f'pull.method = "dicomweb" needs {error.name}: pip install "dicomnode[dicomweb]"'
+            ) from None
         return WebPacs(settings.pull, destination.connect_timeout_s, fetched)
     by_get = fetched if settings.pull.method == "get" else None
     return DimsePacs(caller, destination.connect_timeout_s, settings.pull.timeout_s, settings.node.ae_title, by_get)

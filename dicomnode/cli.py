@@ -11,9 +11,10 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from dicomnode import logs, serve, status
-from dicomnode.assembly import Stores, make_retention, open_stores
+from dicomnode.assembly import Stores, make_puller, make_receiver, make_retention, open_stores
 from dicomnode.complaints import errors_are_messages
 from dicomnode.config import Settings, load_settings
+from dicomnode.evidence import OpenAssociations
 from dicomnode.inspection import check_archive, rebuild
 from storage import outbox, queue, retrievals
 from storage.database import Database
@@ -136,6 +137,8 @@ def check(
             typer.echo("database and archive: ready")
             if settings.receiver.durability == "none":
                 typer.echo(serve.NOT_DURABLE)
+            make_receiver(settings, stores, OpenAssociations())  # certificates, and the users of peers
+            make_puller(settings, stores)
             if archive:
                 _check_archive(stores)
         for item in settings.models:

@@ -111,6 +111,28 @@ def test_check_names_a_package_that_is_not_there(tmp_path: Path) -> None:
     assert "no-such-model" in result.output
 
 
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ('[identity]\npasscodes = "/nowhere/users"\n', "/nowhere/users"),
+        (
+            '[pull]\nsource = "pacs"\nmethod = "dicomweb"\nurl = "https://pacs"\npriors = [{ modality = "MG" }]\n',
+            "httpx",
+        ),
+    ],
+    ids=["users", "DICOMweb"],
+)
+def test_check_names_what_is_missing(config: Path, monkeypatch: pytest.MonkeyPatch, section: str, told: str) -> None:
+    """A file of users that is not there; an extra that is not installed, with the way to get it."""
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.delitem(sys.modules, "dicomnode.web", raising=False)
+    CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
+    config.write_text(config.read_text() + section)
+    result = CliRunner().invoke(app, ["check", "--config", str(config)])
+    assert result.exit_code == 1
+    assert told in result.output
+
+
 def test_requeue_of_nothing_is_a_message(config: Path) -> None:
     """A number that is not there is said; neither or both options is a usage error."""
     CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from dicomnode.config import RetentionSettings
 from dicomnode.logs import Stopwatch, get_logger
 from storage import retention
-from storage.archive import Archive
+from storage.archive import Archive, Area
 from storage.database import Database
 from storage.errors import StorageError
 from storage.lifecycle import StudyState
@@ -17,6 +18,8 @@ log = get_logger(__name__)
 
 SECONDS_A_DAY = 86400.0
 LONGEST_PLAN = 10_000
+FILES_AT_ONCE = 100  # on SQLite nobody else writes while they go
+AREAS: tuple[Area, ...] = ("studies", "results")
 Reason = Literal["age", "room", "interrupted"]
 
 
@@ -80,22 +83,32 @@ class Retention:
 
     def _finish(self, study_instance_uid: str, reason: Reason) -> None:
         watch = Stopwatch()
-        with self._database.transaction() as connection:
-            instances = retention.hold_removal(connection, study_instance_uid)
-            if instances is None:
-                return
-            self._archive.note_removed(study_instance_uid, instances)
-            images = list(self._archive.keys(study_instance_uid))
-            results = list(self._archive.keys(study_instance_uid, "results"))
-            self._archive.remove_all(images)
-            # Last: as long as they are there, an index that is made again takes the study for one that is done.
-            self._archive.remove_all(results)
-            retention.finish_removal(connection, study_instance_uid)
+        removed = {"studies": 0, "results": 0}
+        while True:
+            with self._database.transaction() as connection:
+                instances = retention.hold_removal(connection, study_instance_uid)
+                if instances is None:
+                    return
+                self._archive.note_removed(study_instance_uid, instances)
+                area, keys = self._next_files(study_instance_uid)
+                self._archive.remove_all(keys)
+                if not keys:
+                    retention.finish_removal(connection, study_instance_uid)
+                    break
+            removed[area] += len(keys)
         log.info(
             "study removed",
             study_instance_uid=study_instance_uid,
             reason=reason,
-            images=len(images),
-            results=len(results),
+            images=removed["studies"],
+            results=removed["results"],
             duration_ms=watch.ms(),
         )
+
+    def _next_files(self, study_instance_uid: str) -> tuple[Area, list[str]]:
+        """Some that are left. Results last: with them, an index made again takes the study for one that is done."""
+        for area in AREAS:
+            keys = list(islice(self._archive.keys(study_instance_uid, area), FILES_AT_ONCE))
+            if keys:
+                return area, keys
+        return AREAS[-1], []

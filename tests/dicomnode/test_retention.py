@@ -119,6 +119,23 @@ def test_a_study_goes_with_its_results(delivered: Stores) -> None:
     assert list(check_archive(delivered.database, delivered.archive)) == []
 
 
+def test_others_write_between_a_few_files(delivered: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study goes in several transactions, images first, and no row before the last file."""
+    monkeypatch.setattr("dicomnode.retention.FILES_AT_ONCE", 1)
+    seen: list[tuple[int, int]] = []
+    remove_all = Archive.remove_all
+
+    def watched(archive: Archive, keys: list[str]) -> None:
+        assert len(keys) <= 1
+        seen.append((len(list(archive.keys("1.2.3"))), len(list(archive.keys("1.2.3", "results")))))
+        remove_all(archive, keys)
+
+    monkeypatch.setattr(Archive, "remove_all", watched)
+    assert _retention(delivered).do_one_round()
+    assert seen == [(2, 3), (1, 3), (0, 3), (0, 2), (0, 1), (0, 0)]
+    assert _study(delivered).state is StudyState.REMOVED
+
+
 @ON_EACH_STORE
 def test_what_is_not_delivered_stays(stores: Stores, receive: Receive) -> None:
     """While anything waits, is on its way, or was given up; also if the disk is full."""

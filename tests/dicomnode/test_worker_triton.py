@@ -52,4 +52,8 @@ def test_a_server_that_is_away_ends_the_attempt_and_not_the_worker(
 def _report(stores: Stores) -> Dataset | None:
     with stores.database.transaction() as connection:
         batch = outbox.claim_batch(connection, "test", 60, ["pacs"])
-    return dcmread(stores.archive.path(batch.deliveries[0].outgoing.object_key)) if batch else None
+    if batch is None:
+        return None
+    key = batch.deliveries[0].outgoing.object_key
+    with stores.archive.fetched([key]) as paths:
+        return dcmread(paths[key])

@@ -21,6 +21,7 @@ class DiscFinder:
 
     name: str = "disc finder"
     precision: str = "fp32"
+    largest_batch: int = 1
 
     def run(self, batch: Grey) -> Mapping[str, Grey]:
         """Raw maps for a batch of one."""

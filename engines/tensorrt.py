@@ -37,9 +37,13 @@ def open_tensorrt(package: ModelPackage, precision: str, settings: TensorRtSetti
     backend = load_engine(bindings, entry.file, precision, settings.memory)
     try:
         found = agreement(reference, answers(backend, golden), precision)
+        _must_hold(found)
     except (InferenceError, EngineOutputError) as error:
+        backend.close()
         raise BackendUnavailable(f"TensorRT does not run the golden inputs: {error}") from error
-    _must_hold(found)
+    except BackendUnavailable:
+        backend.close()
+        raise
     log.info("TensorRT %s on %s, %s", bindings.version, backend.memory, found)
     return backend
 

@@ -51,6 +51,7 @@ class TensorRtBackend:
         self._input, self._outputs = _buffers(bindings.module, engine, device, self.largest_batch)
         for buffer in (self._input, *self._outputs):
             self._context.set_tensor_address(buffer.name, buffer.address)
+        self.owners: tuple[Any, ...] = ()  # what must outlive the engine
         self._profile = 0
         self._views = 0
         self._settled = True
@@ -79,6 +80,7 @@ class TensorRtBackend:
         """Give the GPU back."""
         self._graph = None
         del self._context, self._engine
+        self.owners = ()
         self._device.close()
 
     def _launcher(self, views: int) -> Callable[[], None]:
@@ -172,15 +174,25 @@ def load_engine(
     """
     if reason := missing_gpu():
         raise BackendUnavailable(reason)
-    trt = bindings.module
     device = open_device(memory)
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    try:
+        engine, owners = _deserialised(bindings.module, file)
+        backend = TensorRtBackend(bindings, engine, device, precision, graphs=graphs)
+    except (InferenceError, OSError) as error:
+        device.close()
+        raise BackendUnavailable(f"the engine {file.name} cannot be loaded: {error}") from error
+    except BackendUnavailable:
+        device.close()
+        raise
+    backend.owners = owners
+    return backend
+
+
+def _deserialised(trt: Any, file: Path) -> tuple[Any, tuple[Any, ...]]:
+    """The engine in a file, and what must live as long as it."""
+    logger = trt.Logger(trt.Logger.ERROR)
+    runtime = trt.Runtime(logger)
     engine = runtime.deserialize_cuda_engine(file.read_bytes())
     if engine is None:
-        raise BackendUnavailable(
-            f"TensorRT does not load the engine {file.name}: it was built by another one, or for another GPU"
-        )
-    try:
-        return TensorRtBackend(bindings, engine, device, precision, graphs=graphs)
-    except InferenceError as error:
-        raise BackendUnavailable(str(error)) from error
+        raise BackendUnavailable(f"TensorRT does not load the engine {file.name}: it is another one's or another GPU's")
+    return engine, (runtime, logger)

@@ -1,6 +1,7 @@
 """Buffers, profiles and graphs, on a fake TensorRT and a fake GPU: the order of the calls, not their effect."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from engines.cuda_probe import missing_gpu
 from engines.errors import BackendUnavailable, DeviceLost, InferenceError, OutOfDeviceMemory
+from engines.trt import execute
 from engines.trt.bindings import load_bindings
 from engines.trt.execute import TensorRtBackend, load_engine
 from tests.engines.trt.fake_tensorrt import IMAGE, FakeDevice, FakeEngine, fake_bindings
@@ -138,6 +140,37 @@ def test_closing_gives_the_gpu_back() -> None:
     backend.run(_images(1))
     backend.close()
     assert device.closed
+
+
+def test_an_engine_that_does_not_load_gives_the_gpu_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before another backend takes over, nothing of the GPU is held any more: a fake one, and an engine of nobody's."""
+    device = FakeDevice()
+    monkeypatch.setattr(execute, "missing_gpu", lambda: "")
+    monkeypatch.setattr(execute, "open_device", lambda _: device)
+    bindings = fake_bindings()
+    runtime = SimpleNamespace(deserialize_cuda_engine=lambda _: None)
+    bindings.module.__dict__.update(Logger=FakeLogger, Runtime=lambda _: runtime)
+    file = tmp_path / "other.engine"
+    file.write_bytes(b"another")
+    with pytest.raises(BackendUnavailable, match=r"does not load the engine other\.engine"):
+        load_engine(bindings, file, "fp32", "auto")
+    assert device.closed
+    runtime.deserialize_cuda_engine = lambda _: FakeEngine(device, kind="HALF")
+    device.closed = False
+    with pytest.raises(BackendUnavailable, match="not float32"):
+        load_engine(bindings, file, "fp32", "auto")
+    assert device.closed
+    runtime.deserialize_cuda_engine = lambda _: FakeEngine(device)
+    _check(load_engine(bindings, file, "fp32", "auto"), _images(4))
+
+
+class FakeLogger:
+    """TensorRT's logger, which says nothing."""
+
+    ERROR = 1
+
+    def __init__(self, level: int) -> None:
+        assert level == self.ERROR
 
 
 def test_without_a_gpu_nothing_is_loaded(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from dicomnode.room_watch import RoomWatch
 from dicomnode.rounds import beginning_with, run_rounds
 from dicomnode.stock_receiver import StockReceiver
 from engines.errors import DeviceLost
+from storage.errors import StorageError
 
 log = get_logger(__name__)
 
@@ -38,6 +40,8 @@ RESTART_PAUSE_S = 2.0
 EXIT_JOB_DEADLINE = 75
 EXIT_DEVICE_LOST = 76
 EXIT_CANNOT_START = 1
+STORES_PATIENCE_S = 60.0
+STORES_PAUSE_S = 0.5
 NOT_DURABLE = (
     'receiver.durability is "none": an instance survives the end of a process, but a power failure or a crash of the '
     "system may lose what was answered with success in the minute before"
@@ -52,9 +56,25 @@ def _stop_on_signal() -> Iterator[threading.Event]:
     yield stop
 
 
+@contextlib.contextmanager
+def _stores(settings: Settings, stop: threading.Event) -> Iterator[assembly.Stores]:
+    """Database and archive. One that is away is waited for, as after a power cut that ended it too."""
+    deadline = time.monotonic() + STORES_PATIENCE_S
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stores = stack.enter_context(assembly.open_stores(settings))
+                break
+            except StorageError as error:
+                if not error.retryable or time.monotonic() > deadline or stop.wait(STORES_PAUSE_S):
+                    raise
+                log.warning("stores not there yet", reason=str(error))
+        yield stores
+
+
 def receive(settings: Settings, config: Path) -> None:
     """Receive and dispatch until stopped."""
-    with _stop_on_signal() as stop, assembly.open_stores(settings) as stores:
+    with _stop_on_signal() as stop, _stores(settings, stop) as stores:
         _receive(settings, config, stores, stop)
 
 
@@ -71,7 +91,7 @@ def receive_handed_over(settings: Settings, control: socket.socket) -> None:
 
 def send(settings: Settings) -> None:
     """Deliver results until stopped."""
-    with _stop_on_signal() as stop, assembly.open_stores(settings) as stores:
+    with _stop_on_signal() as stop, _stores(settings, stop) as stores:
         run_rounds(assembly.make_sender(settings, stores).do_one_round, stop, PAUSE_S, "sender")
 
 
@@ -79,7 +99,7 @@ def work(settings: Settings, *, with_parent: bool) -> None:
     """Work on jobs until stopped, or until the parent process is gone."""
     from dicomnode.workshop import make_worker  # noqa: PLC0415  100 MB that no other process of the node needs
 
-    with _stop_on_signal() as stop, assembly.open_stores(settings) as stores:
+    with _stop_on_signal() as stop, _stores(settings, stop) as stores:
         if with_parent:
             threading.Thread(target=_stop_with_parent, args=(stop,), name="parent", daemon=True).start()
         stores.archive.sweep_incoming()
@@ -99,7 +119,7 @@ def _round_or_end(do_one_round: Callable[[], bool]) -> bool:
 
 def serve(settings: Settings, config: Path) -> int:
     """Everything on one machine, until stopped. Returns the exit code."""
-    with _stop_on_signal() as stop, assembly.open_stores(settings) as stores:
+    with _stop_on_signal() as stop, _stores(settings, stop) as stores:
         sender = assembly.make_sender(settings, stores)
         child = WorkerProcess(config)
         threads = [

@@ -69,7 +69,6 @@ class Campaign:
     patience_s: float = 300.0
     _faults: Counter[str] = field(default_factory=Counter)
     _wrong: list[str] = field(default_factory=list)
-    _excused: set[str] = field(default_factory=set)
 
     def run(self) -> Outcome:
         """Torture a node and judge it."""
@@ -138,24 +137,22 @@ class Campaign:
             with breakable[fault]() if fault else nullcontext():
                 for _ in range(number):
                     time.sleep(min(rng.expovariate(1 / MEAN_PAUSE_S), 4 * MEAN_PAUSE_S))
-                    self._kill(crew, rng.choice(crew.names), excused=bool(fault))
+                    self._kill(crew, rng.choice(crew.names))
             self._faults[fault] += bool(fault)
             done += number
             if done // 100 != (done - number) // 100:
                 self.say(f"{self.database_kind}: {done} of {self.kills} kills")
 
-    def _kill(self, crew: Crew, name: str, *, excused: bool) -> None:
+    def _kill(self, crew: Crew, name: str) -> None:
         status = crew.kill(name)
-        # Who is started while the disk is full or the database away says so and ends, for whoever watches over it.
-        if status != -9 and not excused and name not in self._excused:
+        if status != -9:
             self._wrong.append(f"{name} had ended by itself with {status}")
         crew.start(name)
-        (self._excused.add if excused else self._excused.discard)(name)
 
     def _settle(self, crew: Crew, pacs: Pacs, database: Database) -> None:
         """Start every role afresh, let everything come to its end, and stop."""
         for name in ROLES:
-            self._kill(crew, name, excused=True)
+            self._kill(crew, name)
         pacs.finish(self.patience_s)
         deadline = time.monotonic() + self.patience_s
         while waiting := verdict.unfinished(database):
@@ -164,7 +161,7 @@ class Campaign:
                 break
             time.sleep(0.1)
         for name in ROLES:
-            self._kill(crew, name, excused=False)
+            self._kill(crew, name)
         for name in ROLES:
             crew.kill(name)
 

@@ -1,0 +1,72 @@
+"""A role that starts while its database is away waits for it, and for nothing that waiting would not bring."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from dicomnode import assembly, serve
+from dicomnode.assembly import Stores
+from storage.errors import DatabaseUnavailable, SchemaOutOfDate, StorageError
+
+
+class Opening:
+    """Stands for `open_stores`: raises what it is given, one after the other, and then opens."""
+
+    def __init__(self, stores: Stores, *errors: StorageError) -> None:
+        self.errors = list(errors)
+        self._stores = stores
+
+    @contextmanager
+    def __call__(self, _settings: object) -> Iterator[Stores]:
+        """Open, or raise."""
+        if self.errors:
+            raise self.errors.pop(0)
+        yield self._stores
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "STORES_PAUSE_S", 0.0)
+
+
+def test_a_database_that_is_away_is_waited_for(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It restarts with the node after a power cut, and may take longer."""
+    opening = Opening(stores, *[DatabaseUnavailable("starting up")] * 3)
+    monkeypatch.setattr(assembly, "open_stores", opening)
+    with serve._stores(None, threading.Event()) as opened:  # type: ignore[arg-type]  # the stand-in asks for no settings
+        assert opened is stores
+    assert opening.errors == []
+
+
+def test_what_waiting_does_not_mend_is_raised_at_once(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of another version, for one."""
+    opening = Opening(stores, SchemaOutOfDate("db upgrade"))
+    monkeypatch.setattr(assembly, "open_stores", opening)
+    with pytest.raises(SchemaOutOfDate), serve._stores(None, threading.Event()):  # type: ignore[arg-type]  # the same
+        pass
+
+
+@pytest.mark.parametrize("why", ["patience", "stopped"])
+def test_waiting_ends(stores: Stores, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """After a minute, or when the node is told to stop, the reason is raised."""
+    monkeypatch.setattr(assembly, "open_stores", Opening(stores, *[DatabaseUnavailable("gone")] * 1000))
+    stop = threading.Event()
+    if why == "stopped":
+        stop.set()
+    else:
+        monkeypatch.setattr(serve, "STORES_PATIENCE_S", 0.0)
+    with pytest.raises(DatabaseUnavailable, match="gone"), serve._stores(None, stop):  # type: ignore[arg-type]  # the same
+        pass
+
+
+def test_an_error_of_the_work_is_no_reason_to_open_again(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised inside comes out as it is."""
+    opening = Opening(stores)
+    monkeypatch.setattr(assembly, "open_stores", opening)
+    with (
+        pytest.raises(DatabaseUnavailable, match="later"),
+        serve._stores(None, threading.Event()),  # type: ignore[arg-type]  # the same
+    ):
+        raise DatabaseUnavailable("later")

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from dicomnode import logs
@@ -124,16 +123,18 @@ def _verified_json(item: Verified) -> dict[str, Any]:
 
 
 def _show_verified(verified: list[Verified]) -> None:
-    table = Table("backend", "precision", "largest difference by output", "change of AUC (image, malignancy)", "holds")
+    table = Table("backend", "precision", "largest difference by output", "AUC: image, malignancy", "holds")
     for item in verified:
-        if item.agreement is None:  # it did not run, or broke while it ran
-            table.add_row(item.backend, item.precision, escape(f"does not run: {item.missing or item.failed}"), "", "-")
+        if item.agreement is None:
             continue
         listed = "\n".join(f"{name} {value:.2g}" for name, value in item.agreement.differences.items())
-        changes = [None, None] if item.changes is None else [item.changes.image, item.changes.malignancy]
-        said = ", ".join("not shown" if change is None else f"{change:+.4f}" for change in changes)
+        changes = () if item.changes is None else (item.changes.image, item.changes.malignancy)
+        said = ", ".join("not shown" if change is None else f"{change:+.4f}" for change in changes) or "not measured"
         table.add_row(item.backend, item.precision, listed, said, "yes" if item.holds else "NO")
     Console().print(table)
+    for item in verified:
+        if item.agreement is None:  # it cannot run here, or broke while it ran
+            typer.echo(f"{item.backend} {item.precision} does not run: {item.missing or item.failed}")
 
 
 @app.command("bench")
@@ -166,12 +167,13 @@ def bench_command(
 def _show_timed(timed: list[Timed]) -> None:
     table = Table("backend", "precision", "one view, ms", "four views, ms", "CUDA graph gain")
     for item in timed:
-        if item.one_view_ms is None or item.study_ms is None:
-            table.add_row(item.backend, item.precision, escape(f"does not run: {item.missing}"), "", "")
-            continue
-        gain = ", ".join(f"{views}: {value:.2f}" for views, value in (item.graph_gain or {}).items())
-        table.add_row(item.backend, item.precision, f"{item.one_view_ms:.2f}", f"{item.study_ms:.2f}", gain)
+        if item.one_view_ms is not None and item.study_ms is not None:
+            gain = ", ".join(f"{views}: {value:.2f}" for views, value in (item.graph_gain or {}).items())
+            table.add_row(item.backend, item.precision, f"{item.one_view_ms:.2f}", f"{item.study_ms:.2f}", gain)
     Console().print(table)
+    for item in timed:
+        if item.missing:
+            typer.echo(f"{item.backend} {item.precision} does not run: {item.missing}")
 
 
 def _backends(given: list[str] | None) -> tuple[str, ...]:

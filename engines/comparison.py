@@ -94,7 +94,7 @@ def candidates(
             try:
                 engine = open_engine(package, name, threads, item.precision, tensorrt)
             except BackendUnavailable as error:
-                yield Candidate(name, item.precision, None, str(error))
+                yield Candidate(name, item.precision, None, str(error.__cause__ or error))
             else:
                 yield Candidate(name, item.precision, engine)
 

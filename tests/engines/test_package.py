@@ -40,6 +40,18 @@ def test_the_shipped_package_is_valid() -> None:
         assert needed in card
 
 
+def test_shipped_variants_moved_no_area() -> None:
+    """Whatever ships beside float32 was measured: neither area under a ROC curve moved by more than 0.005."""
+    package = load_package(find_package("mammo-mass"))
+    measured = json.loads((package.folder / "evaluation.json").read_text()).get("variants", {})
+    for item in package.manifest.weights:
+        if item.precision != "fp32":
+            changes = measured[item.precision]["changes"]
+            shown = [changes[name] for name in ("image_auc", "malignancy_auc") if changes[name] is not None]
+            assert shown
+            assert max(map(abs, shown)) <= 0.005, item.precision
+
+
 def test_a_package_is_found_by_name_and_by_path(package: Path) -> None:
     """Shipped ones by name, any by its folder; an unknown name lists what there is."""
     assert "mammo-mass" in shipped_packages()

@@ -38,8 +38,11 @@ class OnnxBackend:
         return dict(zip(names, values, strict=True))
 
 
-def open_onnx(weights: Path, precision: str, threads: int) -> OnnxBackend:
-    """Load the network. threads: 0 lets the runtime choose. Raises BackendUnavailable, PackageError."""
+def open_onnx(weights: Path, precision: str, threads: int, views: int | None = 1) -> OnnxBackend:
+    """Load the network. Raises BackendUnavailable, PackageError.
+
+    threads: 0 lets the runtime choose. views: what a free first length is fixed at, or None to leave it free.
+    """
     try:
         import onnxruntime  # noqa: PLC0415 - a probe: the other backends work without it
         from onnxruntime.capi import (  # type: ignore[import-untyped]  # noqa: PLC0415 - no stubs; the same
@@ -51,7 +54,8 @@ def open_onnx(weights: Path, precision: str, threads: int) -> OnnxBackend:
         raise BackendUnavailable("ONNX Runtime has no bfloat16 kernels for processors")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_free_dimension_override_by_name(VIEWS, 1)
+    if views is not None:
+        options.add_free_dimension_override_by_name(VIEWS, views)
     # Spinning threads are faster alone and ruinous beside a receiver on the same cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     errors = _native_errors(native)

@@ -77,7 +77,7 @@ def model_config(package: ModelPackage, precision: str) -> str:
 
 def _tensors(onnx: Path) -> tuple[list[Tensor], list[Tensor]]:
     """Inputs and outputs of the network. Raises PackageError."""
-    session = open_onnx(onnx, "fp32", 1).session
+    session = open_onnx(onnx, "fp32", 1, views=None).session
     found = [
         [
             Tensor(item.name, item.type, tuple(size if isinstance(size, int) else -1 for size in item.shape))

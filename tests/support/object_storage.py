@@ -56,15 +56,21 @@ class ObjectStorage:
 def running_object_storage(folder: Path) -> Iterator[ObjectStorage]:
     """The service, until the block ends."""
     port = free_port()
-    with (folder / "moto.log").open("wb") as log:
+    said = folder / "moto.log"
+    with said.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
             stdout=log,
             stderr=log,
             env={**os.environ, **CREDENTIALS},
         )
+
+    def started() -> bool:
+        assert process.poll() is None, said.read_text()
+        return answers(port)
+
     try:
-        wait_until(lambda: answers(port), "the object storage answers", timeout_s=120)
+        wait_until(started, "the object storage answers", timeout_s=120)
         yield ObjectStorage(port)
     finally:
         process.kill()

@@ -27,9 +27,10 @@ from sqlalchemy import (
 )
 
 from storage.clock import database_now
-from storage.errors import IllegalTransition, LeaseLost, NotFound
+from storage.errors import LeaseLost
 from storage.lifecycle import DELIVERY, DeliveryState, sources_of
 from storage.schema import deliveries, jobs
+from storage.states import counts, revive
 from storage.upsert import insert
 
 POISON_FAILURES = 20
@@ -286,21 +287,12 @@ def recovered(connection: Connection, statement: Update) -> list[RecoveredDelive
 
 def requeue(connection: Connection, delivery_id: int) -> None:
     """Let a dead delivery be tried again, its failures forgotten. Raises NotFound, IllegalTransition."""
-    statement = update(deliveries).where(deliveries.c.id == delivery_id, deliveries.c.state == DeliveryState.DEAD)
-    values = {"state": DeliveryState.WAITING, "failures": 0, "not_before": database_now(), "finished_at": null()}
-    if connection.execute(statement.values(**values)).rowcount == 1:
-        return
-    query = select(deliveries.c.state).where(deliveries.c.id == delivery_id)
-    state = connection.execute(query).scalar_one_or_none()
-    if state is None:
-        raise NotFound(f"there is no delivery {delivery_id}")
-    raise IllegalTransition(f"delivery {delivery_id} is {state}, only a dead one can be requeued")
+    revive(connection, deliveries, delivery_id, "delivery", DeliveryState.DEAD, DeliveryState.WAITING)
 
 
 def delivery_counts(connection: Connection) -> dict[DeliveryState, int]:
     """How many deliveries are in each state; every state is there."""
-    rows = connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
-    return dict.fromkeys(DeliveryState, 0) | {DeliveryState(state): count for state, count in rows}
+    return counts(connection, deliveries, DeliveryState)
 
 
 def list_deliveries(

@@ -37,6 +37,7 @@ from storage.clock import database_now
 from storage.errors import IllegalTransition, LeaseLost, NotFound
 from storage.lifecycle import JOB, JobState, sources_of
 from storage.schema import jobs
+from storage.states import counts
 from storage.studies import reopen_study, settle_study
 from storage.upsert import insert
 
@@ -299,8 +300,7 @@ def requeue(connection: Connection, job_id: int, *, attempts: int = 3) -> None:
 
 def job_counts(connection: Connection) -> dict[JobState, int]:
     """How many jobs are in each state; every state is there."""
-    rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
-    return dict.fromkeys(JobState, 0) | {JobState(state): count for state, count in rows}
+    return counts(connection, jobs, JobState)
 
 
 def list_jobs(connection: Connection, state: JobState | None = None, limit: int = 100) -> list[JobRecord]:

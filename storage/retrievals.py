@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, Update, and_, case, func, literal_column, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, case, literal_column, null, or_, select, update
 
 from storage.clock import database_now
-from storage.errors import IllegalTransition, LeaseLost, NotFound
+from storage.errors import LeaseLost
 from storage.lifecycle import RetrievalState
 from storage.outbox import NO_LEASE
 from storage.schema import retrievals
+from storage.states import counts, revive
 from storage.upsert import Insert, insert
 
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
@@ -210,21 +211,12 @@ def fail(
 
 def requeue(connection: Connection, retrieval_id: int) -> None:
     """Let one that was given up be tried again, its failures forgotten. Raises NotFound, IllegalTransition."""
-    statement = update(retrievals).where(retrievals.c.id == retrieval_id, retrievals.c.state == RetrievalState.DEAD)
-    values = {"state": RetrievalState.WAITING, "failures": 0, "not_before": database_now(), "finished_at": null()}
-    if connection.execute(statement.values(**values)).rowcount == 1:
-        return
-    query = select(retrievals.c.state).where(retrievals.c.id == retrieval_id)
-    state = connection.execute(query).scalar_one_or_none()
-    if state is None:
-        raise NotFound(f"there is no retrieval {retrieval_id}")
-    raise IllegalTransition(f"retrieval {retrieval_id} is {state}, only a dead one can be requeued")
+    revive(connection, retrievals, retrieval_id, "retrieval", RetrievalState.DEAD, RetrievalState.WAITING)
 
 
 def retrieval_counts(connection: Connection) -> dict[RetrievalState, int]:
     """How many retrievals are in each state; every state is there."""
-    rows = connection.execute(select(retrievals.c.state, func.count()).group_by(retrievals.c.state))
-    return dict.fromkeys(RetrievalState, 0) | {RetrievalState(state): count for state, count in rows}
+    return counts(connection, retrievals, RetrievalState)
 
 
 def list_retrievals(

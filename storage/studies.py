@@ -36,6 +36,7 @@ from storage.errors import IllegalTransition, NotFound, StudyBeingRemoved
 from storage.lifecycle import STUDY, JobState, StudyState, sources_of
 from storage.prepared import Prepared
 from storage.schema import instances, jobs, studies
+from storage.states import counts
 from storage.upsert import insert_for
 
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
@@ -236,8 +237,7 @@ def find_study(connection: Connection, study_instance_uid: str) -> StudyRecord |
 
 def study_counts(connection: Connection) -> dict[StudyState, int]:
     """How many studies are in each state; every state is there."""
-    rows = connection.execute(select(studies.c.state, func.count()).group_by(studies.c.state))
-    return dict.fromkeys(StudyState, 0) | {StudyState(state): count for state, count in rows}
+    return counts(connection, studies, StudyState)
 
 
 def list_studies(connection: Connection, state: StudyState, limit: int = 100) -> list[StudyRecord]:

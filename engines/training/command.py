@@ -36,9 +36,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m engines.training", description="Train a mass detector.")
     parser.add_argument("--data", type=Path, required=True, help="folder with annotations.csv and the images")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, logs, figures and the package")
-    parser.add_argument(
-        "--also", type=Path, help="folder of another annotated set, all of whose patients are trained on"
-    )
+    parser.add_argument("--also", type=Path, help="folder of another annotated set to train on beside the data")
     parser.add_argument("--also-share", type=float, default=0.375, help="of the crops, from --also")
     parser.add_argument("--fold", help="1/2: the first of two folds of the patients of --also is held out and judged")
     parser.add_argument(

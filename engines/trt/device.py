@@ -6,8 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import BackendUnavailable, DeviceLost, InferenceError, OutOfDeviceMemory
-from engines.trt.settings import MemoryName
+from engines.errors import DeviceLost, InferenceError, OutOfDeviceMemory
 
 # Of the runtime's and the driver's numbers, which agree: what leaves the context usable. Everything else is for ever.
 OUT_OF_MEMORY = frozenset({2})
@@ -67,20 +66,3 @@ def device_error(number: int, text: str) -> InferenceError:
     if number in HARMLESS:
         return InferenceError(f"CUDA refused a call: {text}")
     return DeviceLost(f"the GPU is lost to this process: {text}")
-
-
-def open_device(memory: MemoryName) -> Device:
-    """The first GPU. Raises BackendUnavailable: neither package is installed, or CUDA does not start."""
-    from engines.trt.cuda_pycuda import open_pycuda  # noqa: PLC0415 - the same
-    from engines.trt.cuda_python import open_cuda_bindings  # noqa: PLC0415 - optional packages, one at a time
-
-    openers: dict[MemoryName, Callable[[], Device]] = {"cuda-bindings": open_cuda_bindings, "pycuda": open_pycuda}
-    if memory != "auto":
-        return openers[memory]()
-    reasons = []
-    for opener in openers.values():
-        try:
-            return opener()
-        except BackendUnavailable as error:
-            reasons.append(str(error))
-    raise BackendUnavailable("; ".join(reasons))

@@ -18,7 +18,8 @@ from engines.cuda_probe import missing_gpu
 from engines.errors import BackendUnavailable, DeviceLost, InferenceError, OutOfDeviceMemory
 from engines.onnx import INPUT_NAME
 from engines.trt.bindings import Bindings
-from engines.trt.device import Device, open_device
+from engines.trt.device import Device
+from engines.trt.opening import open_device
 from engines.trt.settings import MemoryName, Profile, profile_of
 
 TRIALS = 10  # runs of each kind before it is decided whether a graph helps

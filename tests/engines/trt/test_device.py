@@ -7,7 +7,8 @@ import pytest
 from engines.cuda_probe import missing_gpu
 from engines.errors import BackendUnavailable, DeviceLost, InferenceError, OutOfDeviceMemory
 from engines.trt.cuda_pycuda import PyCuda
-from engines.trt.device import device_error, open_device
+from engines.trt.device import device_error
+from engines.trt.opening import open_device
 
 RUNTIME_NAMES = (
     *("cudaSetDevice", "cudaStreamCreateWithFlags", "cudaStreamNonBlocking", "cudaMallocHost", "cudaMalloc"),

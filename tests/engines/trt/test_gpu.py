@@ -27,8 +27,8 @@ from engines.onnx import open_onnx
 from engines.package import ModelPackage, find_package, load_package
 from engines.tensorrt import kept_engine, open_tensorrt
 from engines.trt.bindings import find_bindings
-from engines.trt.device import open_device
 from engines.trt.execute import TensorRtBackend, load_engine
+from engines.trt.opening import open_device
 from engines.trt.settings import MemoryName, TensorRtSettings
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]

@@ -1,8 +1,7 @@
 """Compressed frames to stored values, by decoders of imagecodecs, which let other threads run meanwhile.
 
 pylibjpeg's hold the interpreter from a frame's first byte to its last: two views then take twice as long as one, and
-the lease's heartbeat waits too. Its libjpeg still decodes the two lossy JPEG syntaxes, whose values are a matter of
-each decoder's rounding.
+the lease's heartbeat waits too.
 """
 
 import struct
@@ -21,6 +20,8 @@ from pydicom.uid import (
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -47,7 +48,7 @@ def _rle(frame: bytes, dtype: np.dtype[np.unsignedinteger]) -> Array:
     return np.frombuffer(imagecodecs.dicomrle_decode(frame, dtype), dtype)
 
 
-def _jpeg_lossless(frame: bytes, _dtype: np.dtype[np.unsignedinteger]) -> Array:
+def _jpeg(frame: bytes, _dtype: np.dtype[np.unsignedinteger]) -> Array:
     """By libjpeg-turbo, which fills up what is missing of a frame without a word."""
     if END_OF_IMAGE not in frame[-4:]:  # after it at most padding to an even length
         raise ValueError("the JPEG stream has no end")
@@ -67,8 +68,10 @@ def _jpeg_2000(frame: bytes, _dtype: np.dtype[np.unsignedinteger]) -> Array:
 
 CODECS: Mapping[str, Codec] = {
     RLELossless: _rle,
-    JPEGLossless: _jpeg_lossless,
-    JPEGLosslessSV1: _jpeg_lossless,
+    JPEGBaseline8Bit: _jpeg,
+    JPEGExtended12Bit: _jpeg,
+    JPEGLossless: _jpeg,
+    JPEGLosslessSV1: _jpeg,
     JPEGLSLossless: _jpeg_ls,
     JPEGLSNearLossless: _jpeg_ls,
     JPEG2000Lossless: _jpeg_2000,

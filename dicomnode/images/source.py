@@ -138,8 +138,7 @@ def _decode(dataset: Dataset, stored: StoredFormat, index: int) -> Patterns:
         if syntax in CODECS:
             array = decode_frame(dataset, syntax, index, expected, stored.bits_allocated)
         else:
-            plugin = "pylibjpeg" if syntax.is_encapsulated else ""
-            array, _ = get_decoder(syntax).as_array(dataset, index=index, raw=True, decoding_plugin=plugin)
+            array, _ = get_decoder(syntax).as_array(dataset, index=index, raw=True)
     except FOREIGN_ERRORS as error:
         raise ImageError(f"The pixel data cannot be decoded ({type(error).__name__}: {error}).") from error
     if array.shape != expected or array.dtype.itemsize * 8 != stored.bits_allocated:

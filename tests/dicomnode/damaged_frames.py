@@ -11,7 +11,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders import RLELosslessEncoder
-from pydicom.uid import UID, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
+from pydicom.uid import UID, JPEG2000Lossless, JPEGExtended12Bit, JPEGLosslessSV1, RLELossless
 
 from dicomnode.images.codecs import decode_frame
 
@@ -23,8 +23,8 @@ def whole_frame(syntax: UID) -> bytes:
     """Noise and an even part."""
     pixels = np.random.default_rng(1).integers(0, 4096, SHAPE).astype("<u2")
     pixels[20:40] = 100
-    if syntax == JPEGLosslessSV1:
-        return bytes(imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=12))
+    if syntax in (JPEGExtended12Bit, JPEGLosslessSV1):
+        return bytes(imagecodecs.jpeg8_encode(pixels, lossless=syntax == JPEGLosslessSV1, bitspersample=12))
     if syntax == JPEG2000Lossless:
         return bytes(imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", reversible=True))
     assert syntax == RLELossless

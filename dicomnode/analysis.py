@@ -52,18 +52,18 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class StudyFile:
-    """A received instance on disk. sha256: of its dataset as received."""
+    """A received instance on disk. digest: of its dataset as received."""
 
     path: Path
     sop_instance_uid: str
-    sha256: str
+    digest: str
 
 
 def run_key(study_instance_uid: str, files: Sequence[StudyFile], model: Model | None, failure: str = "") -> str:
     """Hex digest of everything that determines the results, so that a repeated run writes the same UIDs."""
     parts = {
         "study": study_instance_uid,
-        "inputs": sorted((file.sop_instance_uid, file.sha256) for file in files),
+        "inputs": sorted((file.sop_instance_uid, file.digest) for file in files),
         "engine": asdict(model.engine.description) if model else None,
         "package": model.digest if model else None,
         "policy": asdict(model.policy) if model else None,

@@ -46,7 +46,7 @@ def check_archive(database: Database, archive: Archive) -> Iterator[Problem]:
                 yield read
             elif key not in rows:
                 yield Problem(key, "the database does not know this file; `dicomnode db rebuild` would add it")
-            elif read.sha256 != rows[key].sha256:
+            elif read.digest != rows[key].digest:
                 yield Problem(key, "the content is not the one that was received")
         for key in sorted(rows.keys() - found):
             yield Problem(key, "the file is missing")

@@ -18,10 +18,11 @@ from dicomnode.filing import (
 )
 from storage.archive import Archive
 from storage.database import Database
+from storage.digest import are_comparable
 from storage.errors import InvalidUid, OutOfSpace, StudyBeingRemoved
 from storage.incoming import IncomingFile
 from storage.recorder import InstanceRecorder
-from storage.studies import Instance, Recorded, forget_instance
+from storage.studies import Instance, Recorded, find_instance, forget_instance
 
 # DIMSE statuses of C-STORE, PS3.4 table B.2-1 and PS3.7 C.
 SUCCESS = 0x0000
@@ -104,15 +105,29 @@ class Intake:
             modality=filed.modality,
             object_key=stored.object_key,
             size_bytes=stored.size_bytes,
-            sha256=stored.sha256,
+            digest=stored.digest,
             calling_ae_title=incoming.calling_ae_title,
         )
         recorded = self._recorder.record(instance, reopens=instance.modality in self._modalities)
         if recorded is Recorded.CONFLICT:
+            known = self._under_other_digest(instance, len(incoming.preamble))
             self._archive.remove(stored.object_key)
-            raise RefusedInstance(OTHER_BYTES_UNDER_KNOWN_UID, "SOP Instance UID is here already with other content")
+            if known is None:
+                raise RefusedInstance(
+                    OTHER_BYTES_UNDER_KNOWN_UID, "SOP Instance UID is here already with other content"
+                )
+            instance, recorded = known, Recorded.SAME
         self._require_file(instance)
         return Taken(instance, recorded)
+
+    def _under_other_digest(self, arrived: Instance, head_bytes: int) -> Instance | None:
+        """The same bytes as an earlier version recorded them, whose digests were of another algorithm."""
+        with self._database.transaction() as connection:
+            known = find_instance(connection, arrived.sop_instance_uid)
+        if known is None or are_comparable(known.digest, arrived.digest):
+            return None
+        digest = self._archive.digest_like(known.digest, arrived.object_key, head_bytes)
+        return known if digest == known.digest else None
 
     def _require_file(self, instance: Instance) -> None:
         """Raise RefusedInstance where retention took the file between its arrival and its row.

@@ -1,6 +1,5 @@
 """The row that an instance in the archive should have, made from its file alone."""
 
-import hashlib
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pydicom.errors import InvalidDicomError
 
 from dicomnode.errors import RefusedInstance
 from dicomnode.filing import read_filing_attributes
-from storage.archive import Archive
+from storage.archive import Archive, digest_by_key
 from storage.errors import ArchiveUnavailable
 from storage.studies import Instance
 
@@ -48,8 +47,8 @@ def _instance(path: Path, key: str, meta: FileMetaDataset) -> Instance:
     whole = memoryview(path.read_bytes())
     *_, length = GROUP_LENGTH.unpack_from(whole, PREAMBLE_BYTES)
     dataset = whole[PREAMBLE_BYTES + GROUP_LENGTH.size + length :]
-    sha256 = hashlib.sha256(dataset).hexdigest()
-    if not key.endswith(f"-{sha256[:16]}.dcm"):
+    digest = digest_by_key(key, dataset)
+    if digest is None:
         raise ValueError("the content does not fit the name")
     syntax = str(meta.TransferSyntaxUID)
     return Instance(
@@ -57,6 +56,6 @@ def _instance(path: Path, key: str, meta: FileMetaDataset) -> Instance:
         transfer_syntax_uid=syntax,
         object_key=key,
         size_bytes=len(whole),
-        sha256=sha256,
+        digest=digest,
         calling_ae_title=str(meta.get("SourceApplicationEntityTitle", "")).strip(),
     )

@@ -192,7 +192,7 @@ class Worker:
             raise _Outdated
         with self._archive.fetched(instance.object_key for instance in instances) as paths:
             yield [
-                StudyFile(paths[instance.object_key], instance.sop_instance_uid, instance.sha256)
+                StudyFile(paths[instance.object_key], instance.sop_instance_uid, instance.digest)
                 for instance in instances
             ]
 

@@ -4,12 +4,13 @@ Rules:
 - An object appears under its key whole or not at all: its bytes go to a file under incoming/ as they come, which then
   becomes the object, by being renamed or uploaded.
 - When `keep` or `store_result` returns, the object survives a power failure, unless `keep` was told that it need not.
-- A key ends with a piece of the content's digest, so other bytes never take the place of what is there.
+- A key ends with the content's digest, or with a piece of it, so other bytes never take the place of what is there.
 - A temporary file is locked while its writer lives, so sweeping never takes one from another process.
 - Patients' data is for this user only: folders 0700, files 0600.
 """
 
 import hashlib
+import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from storage.digest import digest_like, in_key
 from storage.errors import InvalidObjectKey, InvalidUid
 from storage.folder import FolderStore, fsync_folder
 from storage.incoming import IncomingFile, remove_abandoned
@@ -31,7 +33,9 @@ NO_MARKS = Marks()
 # PS3.5 9.1, but lenient about empty components, which real senders write. The first digit keeps "." and ".." out.
 UID_PATTERN = re.compile(r"[0-9][0-9.]{0,63}")
 TOMBSTONE_PATTERN = re.compile(r"([0-9][0-9.]{0,63})-([0-9]+)")
-KEY_PATTERN = re.compile(r"(studies|results)/[0-9a-f]{2}/[0-9][0-9.]{0,63}/[0-9][0-9.]{0,63}-[0-9a-f]{16}\.dcm")
+KEY_PATTERN = re.compile(
+    r"(studies|results)/[0-9a-f]{2}/[0-9][0-9.]{0,63}/[0-9][0-9.]{0,63}-([0-9a-f]{16}|[0-9a-f]{32})\.dcm"
+)
 Area = Literal["studies", "results"]
 SWEPT = "swept"
 AREAS = ("studies", "results", "removed", "priors")
@@ -39,11 +43,11 @@ AREAS = ("studies", "results", "removed", "priors")
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that is durable. object_key: relative, with '/'. sha256: hex digest of the parts that were to count."""
+    """A file that is durable. object_key: relative, with '/'. digest: of the parts that were to count."""
 
     object_key: str
     size_bytes: int
-    sha256: str
+    digest: str
 
 
 class Archive:
@@ -119,13 +123,13 @@ class Archive:
         synced = durable and self._store.is_local
         if synced:
             incoming.begin_sync()
-        sha256 = incoming.sha256()
+        digest = incoming.digest()
         if synced:
             incoming.sync()
-        key = f"{_folder(area, study_instance_uid)}/{sop_instance_uid}-{sha256[:16]}.dcm"
+        key = f"{_folder(area, study_instance_uid)}/{sop_instance_uid}-{in_key(digest)}.dcm"
         self._store.put(incoming.path, key, durable=durable)
         incoming.let_go()
-        return StoredFile(object_key=key, size_bytes=incoming.size_bytes, sha256=sha256)
+        return StoredFile(object_key=key, size_bytes=incoming.size_bytes, digest=digest)
 
     def store_result(
         self,
@@ -153,6 +157,21 @@ class Archive:
         Raises InvalidObjectKey at once, and ArchiveFull, ArchiveUnavailable.
         """
         return self._store.fetched([_checked(key) for key in object_keys])
+
+    def digest_like(self, known: str, object_key: str, start: int) -> str:
+        """Digest of an object's bytes from there on, by the algorithm that a known one is of.
+
+        Raises InvalidObjectKey, ArchiveFull, ArchiveUnavailable.
+        """
+        with (
+            self.fetched([object_key]) as paths,
+            translated_os(f"reading {object_key}"),
+            paths[object_key].open("rb") as file,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped,
+            memoryview(mapped) as whole,
+            whole[start:] as content,
+        ):
+            return digest_like(known, content)
 
     def note_prior(self, study_instance_uid: str) -> None:
         """Note durably that a study is here only to be compared with. Raises InvalidUid, ArchiveUnavailable."""
@@ -230,6 +249,13 @@ class Archive:
             for path in self._incoming.iterdir():
                 swept += remove_abandoned(path)
         return swept
+
+
+def digest_by_key(object_key: str, content: bytes | memoryview) -> str | None:
+    """The digest of an object's content by the algorithm that its key speaks of; None where it is another content."""
+    ending = _checked(object_key).rpartition("-")[2].removesuffix(".dcm")
+    digest = digest_like(ending, content)
+    return digest if in_key(digest) == ending else None
 
 
 def _folder(area: str, study_instance_uid: str) -> str:

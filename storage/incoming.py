@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from storage.digest import FileDigest
+from storage.digest import new_digest
 from storage.translate_os import translated_os, translation
 from storage.writeback import start_writing
 
@@ -34,7 +34,7 @@ class IncomingFile:
         self._begun_bytes = 0
         with translated_os("opening a file in incoming"):
             self._descriptor = _create_locked(self.path)
-        self._digest = FileDigest(self._descriptor)
+        self._digest = new_digest()
 
     def write(self, part: bytes | memoryview, *, counts: bool = True) -> None:
         """Add bytes. counts: whether the digest covers them; those that it does not come first.
@@ -50,10 +50,10 @@ class IncomingFile:
         except OSError as error:
             raise translation("writing to incoming", error) from error
         self.size_bytes += size
-        if not counts:
+        if counts:
+            self._digest.update(part)  # here, where the processor's cache still has it
+        else:
             self._uncounted_bytes += size
-            self._digest.skip(size)
-        self._digest.follow(self.size_bytes)
         if self._durable and self.size_bytes - self._begun_bytes >= WRITEBACK_BYTES:
             self.begin_sync()
 
@@ -70,10 +70,9 @@ class IncomingFile:
             mapped = mmap.mmap(self._descriptor, self.size_bytes, prot=mmap.PROT_READ)
         return memoryview(mapped)[self._uncounted_bytes :]
 
-    def sha256(self) -> str:
-        """Hex digest of the bytes that count. Raises ArchiveUnavailable."""
-        with translated_os("reading from incoming"):
-            return self._digest.finish(self.size_bytes)
+    def digest(self) -> str:
+        """Hex digest of the bytes that count."""
+        return self._digest.hexdigest()
 
     def sync(self) -> None:
         """Make the content durable. Raises ArchiveFull, ArchiveUnavailable."""
@@ -90,8 +89,6 @@ class IncomingFile:
 
     def let_go(self) -> None:
         """Have nothing more to do with it: it has another name now."""
-        with contextlib.suppress(OSError):  # told by `sha256` where it is asked for
-            self._digest.wait()
         os.close(self._descriptor)
         self._descriptor = -1
 

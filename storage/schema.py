@@ -75,7 +75,7 @@ instances = Table(
     Column("modality", String(16), nullable=False),
     Column("object_key", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
     Column("calling_ae_title", AE_TITLE, nullable=False),
     Column("received_at", Double, nullable=False),
     Index("ix_instances_study", "study_instance_uid", "sop_instance_uid"),

@@ -48,7 +48,7 @@ REMOVED: ColumnElement[str] = literal_column("'removed'")
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A received instance whose file is durable. object_key, size_bytes, sha256: as the archive gave them."""
+    """A received instance whose file is durable. object_key, size_bytes, digest: as the archive gave them."""
 
     study_instance_uid: str
     series_instance_uid: str
@@ -58,7 +58,7 @@ class Instance:
     modality: str
     object_key: str
     size_bytes: int
-    sha256: str
+    digest: str
     calling_ae_title: str
 
 
@@ -132,7 +132,7 @@ def _insert(connection: Connection, instance: Instance) -> Recorded:
     row = DIGEST_OF.execute(connection, sop_instance_uid=instance.sop_instance_uid).one()
     if row.state == StudyState.REMOVING:
         raise _being_removed(instance.study_instance_uid)
-    return Recorded.SAME if row.sha256 == instance.sha256 else Recorded.CONFLICT
+    return Recorded.SAME if row.digest == instance.digest else Recorded.CONFLICT
 
 
 def _touch(connection: Connection, study_instance_uid: str, *, reopens: bool) -> None:
@@ -198,7 +198,7 @@ TOUCH = Prepared(partial(_touch_study, reopens=False))
 TOUCH_AND_REOPEN = Prepared(partial(_touch_study, reopens=True))
 DIGEST_OF = Prepared(
     lambda _: (
-        select(instances.c.sha256, studies.c.state)
+        select(instances.c.digest, studies.c.state)
         .join(studies, studies.c.study_instance_uid == instances.c.study_instance_uid)
         .where(instances.c.sop_instance_uid == bindparam("sop_instance_uid"))
     )

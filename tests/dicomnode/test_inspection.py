@@ -10,13 +10,17 @@ from dicomnode.assembly import Stores
 from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
 from dicomnode.dispatch import Dispatcher
 from dicomnode.inspection import check_archive, rebuild
+from dicomnode.intake import Intake
 from dicomnode.worker import Worker
 from engines.base import Analysed
 from storage.database import Database
 from storage.lifecycle import StudyState
 from storage.studies import find_instance, find_study, instances_of
+from tests.support.earlier import as_before
 from tests.support.engine import FakeEngine, detection, model
 from tests.support.located import located
+from tests.support.requests import encoded, take
+from tests.support.studies import mammogram
 
 Receive = Callable[..., Dataset]
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
@@ -86,6 +90,25 @@ def test_the_index_comes_back_from_files_alone(finished: Stores, tmp_path: Path)
     again = rebuild(fresh, finished.archive)
     assert (again.instances, again.known, again.problems) == (0, 3, ())
     fresh.close()
+
+
+def test_what_an_earlier_version_stored_is_read_by_its_own_digest(
+    stores: Stores, intake: Intake, tmp_path: Path
+) -> None:
+    """It is sound, gets its very row in an index made again, and rot in it is found; beside it lies a new one."""
+    dataset, other = (mammogram("1.2.3", "1.2.3.1", side) for side in "RL")
+    old = as_before(stores, take(intake, dataset), encoded(dataset))
+    new = take(intake, other).instance
+    assert _problems(stores) == {}
+    fresh = Database.open(f"sqlite:///{tmp_path}/fresh.db")
+    fresh.migrate()
+    rebuild(fresh, stores.archive)
+    with fresh.transaction() as connection:
+        assert instances_of(connection, "1.2.3") == sorted([old, new], key=lambda item: item.sop_instance_uid)
+    fresh.close()
+    file = located(stores.archive, old.object_key)
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert list(_problems(stores)) == [file.name]
 
 
 def test_a_damaged_file_gets_no_row(finished: Stores, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from dicomnode.errors import RefusedInstance
 from dicomnode.intake import Intake
 from storage.archive import Archive
 from storage.studies import Recorded, find_instance, instances_of
+from tests.support.earlier import as_before
 from tests.support.located import located
 from tests.support.requests import encoded, incoming, take
 from tests.support.studies import mammogram
@@ -57,6 +58,32 @@ def test_other_bytes_under_a_known_uid_are_refused(stores: Stores, intake: Intak
     assert "other content" in str(refused)
     assert _files(tmp_path) == [located(stores.archive, first.object_key)]
     assert dcmread(located(stores.archive, first.object_key)).ImageLaterality == "R"
+
+
+def test_an_instance_of_an_earlier_version_is_known_by_its_bytes(
+    stores: Stores, intake: Intake, tmp_path: Path
+) -> None:
+    """Its digest was of another algorithm: the same bytes are the same instance, others are refused, it stays."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    old = as_before(stores, take(intake, dataset), encoded(dataset))
+    again = take(intake, dataset)
+    assert (again.recorded, again.instance) == (Recorded.SAME, old)
+    dataset.ImageLaterality = "L"
+    assert _refusal(intake, dataset).status == 0xC111
+    assert _files(tmp_path) == [located(stores.archive, old.object_key)]
+    with stores.database.transaction() as connection:
+        assert find_instance(connection, dataset.SOPInstanceUID) == old
+
+
+def test_an_instance_of_an_earlier_version_that_lost_its_file_is_asked_for_again(
+    stores: Stores, intake: Intake
+) -> None:
+    """A row alone is no instance: it goes, and the next try is a new one."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    old = as_before(stores, take(intake, dataset), encoded(dataset))
+    located(stores.archive, old.object_key).unlink()
+    assert _refusal(intake, dataset).status == 0xA700
+    assert take(intake, dataset).recorded is Recorded.NEW
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"])

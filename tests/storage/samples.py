@@ -1,6 +1,5 @@
 """Rows to start from, each valid and each with its own UIDs."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -9,6 +8,7 @@ from sqlalchemy import Table, update
 from storage import queue
 from storage.archive import Archive, StoredFile
 from storage.database import Connection, Database
+from storage.digest import new_digest
 from storage.lifecycle import StudyState
 from storage.outbox import OutgoingObject, add_deliveries
 from storage.queue import Lease
@@ -23,7 +23,7 @@ EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 def instance(number: int = 1, study: str = STUDY, content: bytes = b"") -> Instance:
     """One mammogram of a study."""
-    sha256 = hashlib.sha256(content or str(number).encode()).hexdigest()
+    digest = new_digest(content or str(number).encode()).hexdigest()
     uid = f"{study}.1.{number}"
     return Instance(
         study_instance_uid=study,
@@ -32,9 +32,9 @@ def instance(number: int = 1, study: str = STUDY, content: bytes = b"") -> Insta
         sop_class_uid=DIGITAL_MAMMOGRAPHY,
         transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
         modality="MG",
-        object_key=f"studies/00/{study}/{uid}-{sha256[:16]}.dcm",
+        object_key=f"studies/00/{study}/{uid}-{digest}.dcm",
         size_bytes=1234,
-        sha256=sha256,
+        digest=digest,
         calling_ae_title="PACS",
     )
 

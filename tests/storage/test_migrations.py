@@ -14,6 +14,7 @@ from storage import migrate
 from storage.database import Database
 from storage.errors import DatabaseFailure, SchemaOutOfDate
 from storage.schema import metadata
+from storage.studies import find_instance
 from tests.storage.samples import instance, record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +123,25 @@ def test_every_migration_goes_down_and_up_again(empty_url: str) -> None:
     database.migrate()
     with database.transaction() as connection:
         assert definitions(connection) == before
+    engine.dispose()
+    database.close()
+
+
+def test_digests_of_an_earlier_version_stay(empty_url: str) -> None:
+    """They identify the content, and the UIDs of results derive from them."""
+    database = Database.open(empty_url)
+    engine = create_engine(empty_url)
+    migrate.upgrade(engine, "0006")
+    study = "INSERT INTO studies VALUES ('1.2', 'receiving', 1, '', 0, 0, NULL, NULL)"
+    row = "INSERT INTO instances VALUES ('1.2', '1.2', '1.2', '1.2', '1.2', 'MG', 'key', 1, :sha256, 'PACS', 0)"
+    with database.transaction() as connection:
+        connection.execute(text(study))
+        connection.execute(text(row), {"sha256": "5" * 64})
+    database.migrate()
+    with database.transaction() as connection:
+        found = find_instance(connection, "1.2")
+    assert found is not None
+    assert found.digest == "5" * 64
     engine.dispose()
     database.close()
 

@@ -20,6 +20,7 @@ from dicomnode.find import Caller
 from dicomnode.intake import Intake
 from dicomnode.notices import Notices
 from dicomnode.orphans import Orphans
+from dicomnode.reanalysis import Reanalysis
 from dicomnode.receiver import Receiver
 from dicomnode.remote import Pacs, count_by_modality
 from dicomnode.retention import Retention
@@ -83,6 +84,15 @@ def _bucket(settings: ArchiveSettings) -> ObjectStore | None:
 def make_retention(settings: Settings, stores: Stores) -> Retention:
     """What removes finished studies."""
     return Retention(stores.database, stores.archive, settings.retention, _modalities(settings))
+
+
+def make_reanalysis(settings: Settings, stores: Stores) -> Reanalysis:
+    """What puts analysed studies back in line. Raises EngineError: for a package that cannot be used nothing is."""
+    from engines.package import find_package, load_any_package, manifest_sha256  # noqa: PLC0415  they load image libraries
+
+    packages = {model.package: load_any_package(find_package(model.package)) for model in settings.models}
+    digests = {name: manifest_sha256(package.folder) for name, package in packages.items()}
+    return Reanalysis(stores.database, settings.models, digests, settings.worker.max_attempts)
 
 
 def make_orphans(settings: Settings, stores: Stores) -> Orphans:

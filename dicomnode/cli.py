@@ -11,13 +11,16 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from dicomnode import logs, serve, status
-from dicomnode.assembly import Stores, make_puller, make_receiver, make_retention, open_stores
+from dicomnode.assembly import Stores, make_puller, make_reanalysis, make_receiver, make_retention, open_stores
 from dicomnode.complaints import errors_are_messages
 from dicomnode.config import Settings, load_settings
 from dicomnode.evidence import OpenAssociations
 from dicomnode.inspection import check_archive, rebuild
+from dicomnode.retention import SECONDS_A_DAY
 from storage import outbox, queue, retrievals
 from storage.database import Database
+from storage.lifecycle import StudyState
+from storage.reanalysis import ANALYSABLE, GONE, Choice
 
 NOT_FOR_CLINICAL_USE = "Research software, not for clinical use."
 
@@ -193,6 +196,48 @@ def retention_command(
             days, megabytes = item.study.age_s / 86400, item.study.size_bytes / 1e6
             typer.echo(f"{item.study.study_instance_uid}: {item.reason}, {days:.1f} days old, {megabytes:.1f} MB")
         typer.echo(f"{len(planned)} studies would be removed" if dry_run else f"{removed} studies removed")
+
+
+@app.command()
+def reanalyse(
+    config: ConfigOption,
+    *,
+    study: Annotated[list[str] | None, typer.Option(help="Its Study Instance UID; may be given again.")] = None,
+    state: Annotated[
+        list[StudyState] | None, typer.Option(help="done, failed or unmatched; may be given again. Default: each.")
+    ] = None,
+    newer_than: Annotated[float | None, typer.Option(help="Days since its last image came, at most.")] = None,
+    older_than: Annotated[float | None, typer.Option(help="And at least.")] = None,
+    other_model: Annotated[
+        bool, typer.Option("--other-model", help="Only what the packages configured now have not analysed.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be analysed.")] = False,
+) -> None:
+    """Analyse studies again, behind all new ones: after a change of model or configuration, or what failed.
+
+    What is given narrows the choice. The new report names the one that it replaces.
+    """
+    if not (study or state or other_model or newer_than is not None or older_than is not None):
+        raise typer.BadParameter("say which: --study, --state, --newer-than, --older-than or --other-model")
+    if wrong := sorted(set(state or ()) - set(ANALYSABLE)):
+        raise typer.BadParameter(f"no study that is {wrong[0]} can be analysed again")
+    choice = Choice(
+        states=tuple(state or (StudyState if study else (*ANALYSABLE, *GONE))),
+        study_instance_uids=tuple(study) if study else None,
+        minimum_age_s=(older_than or 0.0) * SECONDS_A_DAY,
+        maximum_age_s=float("inf") if newer_than is None else newer_than * SECONDS_A_DAY,
+    )
+    queued, skipped = 0, 0
+    with errors_are_messages():
+        settings = _settings(config)
+        with open_stores(settings) as stores:
+            reanalysis = make_reanalysis(settings, stores)
+            for verdict in reanalysis.go_through(choice, only_other_models=other_model, dry_run=dry_run):
+                queued += bool(verdict.packages)
+                skipped += not verdict.packages
+                typer.echo(f"{verdict.study_instance_uid}: {verdict.skipped or 'by ' + ', '.join(verdict.packages)}")
+    would = "would be" if dry_run else "are"
+    typer.echo(f"{queued} studies {would} analysed again, {skipped} {would} left as they are")
 
 
 @app.command()

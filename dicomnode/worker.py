@@ -94,7 +94,7 @@ class Worker:
         try:
             with self._files(lease) as files:
                 study = analyse_study(lease.study_instance_uid, files, model, _created_at(lease))
-                self._finish(lease, study, watch)
+                self._finish(lease, study, model, watch)
         except (LeaseLost, _Outdated):
             raise
         except Exception as error:
@@ -134,14 +134,14 @@ class Worker:
         else:
             self._give_up(lease, reason)
 
-    def _finish(self, lease: queue.Lease, study: StudyAnalysis, watch: Stopwatch) -> None:
+    def _finish(self, lease: queue.Lease, study: StudyAnalysis, model: Model, watch: Stopwatch) -> None:
         summary = study.failure or f"findings: {study.number_of_findings}"
         if study.engine is not None:
             summary += f"; {study.engine.backend} {study.engine.precision}"
             summary += f" ({study.engine.reason})" if study.engine.reason else ""
 
         def end(connection: Connection) -> None:
-            queue.complete(connection, lease, summary=summary, failure=study.failure)
+            queue.complete(connection, lease, summary=summary, failure=study.failure, model_sha256=model.digest)
 
         objects = self._hand_over(lease, study, end)
         line = log.warning if study.failure else log.info
@@ -152,7 +152,8 @@ class Worker:
         failure = f"This study could not be processed: {reason}."
         with self._files(lease) as files:
             study = failed_study(lease.study_instance_uid, files, model, _created_at(lease), failure)
-        objects = self._hand_over(lease, study, lambda connection: queue.bury(connection, lease, reason))
+        digest = model.digest if model else ""
+        objects = self._hand_over(lease, study, lambda connection: queue.bury(connection, lease, reason, digest))
         log.error("job given up", reason=reason, objects=objects)
 
     def _hand_over(self, lease: queue.Lease, study: StudyAnalysis, end: Callable[[Connection], None]) -> int:

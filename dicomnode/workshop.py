@@ -4,7 +4,6 @@ Apart from `assembly`, because its imports (backends, image libraries) are most 
 needs none of them.
 """
 
-import hashlib
 from collections.abc import Callable
 
 from dicomnode.analysis import Model
@@ -16,7 +15,7 @@ from dicomnode.selection import SelectionPolicy
 from dicomnode.worker import Worker
 from engines.base import Engine
 from engines.factory import open_engine, open_region_engine
-from engines.package import MANIFEST_NAME, RegionPackage, find_package, load_any_package
+from engines.package import RegionPackage, find_package, load_any_package, manifest_sha256
 from engines.triton.settings import TritonSettings
 from engines.trt.settings import TensorRtSettings
 from engines.volume import VolumeEngine
@@ -58,7 +57,7 @@ def open_model(
     )
     return Model(
         engine=engine,
-        digest=hashlib.sha256((package.folder / MANIFEST_NAME).read_bytes()).hexdigest(),
+        digest=manifest_sha256(package.folder),
         labels=tuple(
             CodedLabel(item.name, item.value, item.scheme, item.meaning, item.category) for item in package.labels
         ),

@@ -120,6 +120,11 @@ def find_package(name_or_path: str) -> Path:
     )
 
 
+def manifest_sha256(folder: Path) -> str:
+    """Hex digest of a package's manifest, which names its weights by theirs: of all that the package is."""
+    return hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
+
+
 def load_package(path: Path) -> ModelPackage:
     """A detector's package. Raises PackageError: as load_any_package, or it is of another kind."""
     package = load_any_package(path)

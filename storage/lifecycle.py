@@ -4,9 +4,9 @@ Rules:
 - A state that is no key's value cannot be entered; a state with an empty set is final.
 - Every change of a row's state names the states that it may come from, taken from these tables (`sources_of`),
   in the WHERE of its UPDATE: a row in another state is not touched.
-- A study enters RECEIVING only by a new instance, which also raises its revision. While its files are being removed
-  none is taken: whoever sends it is asked to come again. A removed study stays as a row, so that what comes late is
-  known to be late.
+- A study enters RECEIVING only by a new instance, or to leave it at once because all of it is to be analysed again;
+  either raises its revision. While its files are being removed none is taken: whoever sends it is asked to come again.
+  A removed study stays as a row, so that what comes late is known to be late.
 - LEASED rows carry an attempt number that grows with every claim. It is the fencing token: who holds an older one
   cannot change the row any more.
 """

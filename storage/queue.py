@@ -3,6 +3,7 @@
 Rules:
 - The order is that of `rank`: when a job was queued, less `ageing_s` for each step of its priority. So a priority is a
   head start and not a class: whoever has waited long enough goes before all that come later, and none starves.
+- What is analysed again is BEHIND: its rank is that of a later century, so that no new study waits for it in line.
 - A job that waits for its next attempt is DELAYED, not WAITING: the first of those that wait is always due, and a
   claim reads one entry of its index however many there are.
 - A claim is one statement. It raises `attempt`, which is the fencing token: whoever holds an older one changes nothing
@@ -43,6 +44,7 @@ from storage.upsert import insert
 
 POISON_ATTEMPTS = 3
 AGEING_S = 3600.0
+BEHIND_S = 1e10  # 317 years; a double still tells ranks apart by microseconds there
 WOKEN_AT_ONCE = 100  # a bound to what one worker's round may cost
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
 WAITING: ColumnElement[str] = literal_column("'waiting'")
@@ -118,11 +120,12 @@ def enqueue(
     priority: int = 0,
     ageing_s: float = AGEING_S,
     max_attempts: int = 3,
+    behind: bool = False,
 ) -> int:
     """Put a job in line; its number. The same again gives the number of the one there is.
 
-    ageing_s: how much earlier each step of priority lets it count as queued. Jobs of older revisions of the study that
-    wait are superseded.
+    ageing_s: how much earlier each step of priority lets it count as queued. behind: all that is not. Jobs of older
+    revisions of the study that wait are superseded.
     """
     now = database_now()
     statement = insert(connection, jobs).values(
@@ -131,7 +134,7 @@ def enqueue(
         package=package,
         state=JobState.WAITING,
         priority=priority,
-        rank=now - priority * ageing_s,
+        rank=now - priority * ageing_s + (BEHIND_S if behind else 0.0),
         attempt=0,
         max_attempts=max_attempts,
         not_before=now,
@@ -192,9 +195,12 @@ def renew(connection: Connection, lease: Lease, lease_s: float) -> None:
     _held(connection, lease, update(jobs).values(lease_until=database_now() + lease_s))
 
 
-def complete(connection: Connection, lease: Lease, *, summary: str, failure: str = "") -> None:
-    """End the job with its results written. failure: why they say "could not process", if so. Raises LeaseLost."""
-    _end(connection, lease, state=JobState.DONE, summary=summary, last_error=failure)
+def complete(connection: Connection, lease: Lease, *, summary: str, failure: str = "", model_sha256: str = "") -> None:
+    """End the job with its results written. Raises LeaseLost.
+
+    failure: why they say "could not process", if so. model_sha256: of the manifest of the package that did it.
+    """
+    _end(connection, lease, state=JobState.DONE, summary=summary, last_error=failure, model_sha256=model_sha256)
 
 
 def supersede(connection: Connection, lease: Lease) -> None:
@@ -202,9 +208,9 @@ def supersede(connection: Connection, lease: Lease) -> None:
     _end(connection, lease, state=JobState.SUPERSEDED)
 
 
-def bury(connection: Connection, lease: Lease, reason: str) -> None:
-    """End the job as a dead letter. Raises LeaseLost."""
-    _end(connection, lease, state=JobState.DEAD, last_error=reason)
+def bury(connection: Connection, lease: Lease, reason: str, model_sha256: str = "") -> None:
+    """End the job as a dead letter. model_sha256: as of `complete`. Raises LeaseLost."""
+    _end(connection, lease, state=JobState.DEAD, last_error=reason, model_sha256=model_sha256)
 
 
 def fail(connection: Connection, lease: Lease, reason: str, *, retry_after_s: float) -> None:

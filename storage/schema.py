@@ -102,6 +102,9 @@ jobs = Table(
     Column("summary", Text, nullable=False),
     # When it was queued, less what its priority is worth; the lowest goes first.
     Column("rank", Double, nullable=False, server_default=text("0")),
+    Column(
+        "model_sha256", String(64), nullable=False, server_default=text("''")
+    ),  # of the manifest that it was done by
     UniqueConstraint("study_instance_uid", "revision", "package"),
     sqlite_autoincrement=True,  # a number is never given out again, so that an old lease cannot fit a new job
 )

@@ -3,7 +3,8 @@
 Rules:
 - An instance counts once, by its SOP Instance UID. Other bytes under the same UID never replace what is there.
 - An instance of a study that is being removed is not recorded; one of a removed study makes it arrive again.
-- The study's revision names one complete state of it. An instance that comes after RECEIVING raises it.
+- The study's revision names one complete state of it. An instance that comes after RECEIVING raises it, and so does
+  being analysed again.
 - Quiet time and deadline run by the database's clock, and start again after a crash: a sender whose association we
   cut off has had no chance to go on.
 """
@@ -382,7 +383,9 @@ def reopen_study(connection: Connection, study_instance_uid: str, revision: int)
         return
     found = find_study(connection, study_instance_uid)
     if found is None or found.revision != revision:
-        raise IllegalTransition(f"study {study_instance_uid} has newer images, which are analysed instead")
+        raise IllegalTransition(
+            f"study {study_instance_uid} has newer images or is analysed again, which counts instead"
+        )
 
 
 def _move(connection: Connection, study_instance_uid: str, revision: int, state: StudyState, reason: str) -> bool:

@@ -85,6 +85,8 @@ def test_upgrade_then_check_then_status(config: Path) -> None:
         (["status", "--json"], '"accepts": true'),
         (["retention", "--dry-run"], "0 studies would be removed"),
         (["retention"], "0 studies removed"),
+        (["reanalyse", "--other-model", "--dry-run"], "0 studies would be analysed again, 0 would be left"),
+        (["reanalyse", "--study", "1.2.3"], "1.2.3: there is no such study"),
     ):
         result = CliRunner().invoke(app, [*command, "--config", str(config)])
         assert result.exit_code == 0, result.output
@@ -139,6 +141,20 @@ def test_requeue_of_nothing_is_a_message(config: Path) -> None:
     result = CliRunner().invoke(app, ["db", "requeue", "--config", str(config), "--job", "7"])
     assert (result.exit_code, "no job 7" in result.output) == (1, True)
     assert CliRunner().invoke(app, ["db", "requeue", "--config", str(config)]).exit_code == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--state", "removed"]], ids=["nothing chosen", "what cannot be"])
+def test_reanalysis_wants_a_choice(config: Path, options: list[str]) -> None:
+    """All studies at once are said by their state; what is not there any more is a usage error."""
+    assert CliRunner().invoke(app, ["reanalyse", "--config", str(config), *options]).exit_code == 2
+
+
+def test_nothing_is_queued_for_a_package_that_cannot_run(config: Path) -> None:
+    """A wrong configuration is told before it gives a thousand studies up."""
+    CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
+    config.write_text(config.read_text().replace("mammo-mass", "no-such-model"))
+    result = CliRunner().invoke(app, ["reanalyse", "--config", str(config), "--state", "failed"])
+    assert (result.exit_code, "no-such-model" in result.output) == (1, True)
 
 
 def test_a_package_is_exported_for_triton(tmp_path: Path) -> None:

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from dicomnode.attributes import referenced_instances
+from dicomnode.cli import app
 from tests.support import dcmtk, phantom_ct, studies
 from tests.support.destination import ControlledArchive
 from tests.support.node import Destination, NodeConfig, NodeProcess, running_node
 from tests.support.package import without_guard
+from tests.support.waiting import wait_until
 
 CT_LUNG = {"package": "ct-lung", "modalities": ["CT"]}
 pytestmark = pytest.mark.usefixtures("needs_dcmtk")
@@ -87,3 +91,22 @@ def test_a_series_with_a_hole_gets_a_report_that_says_so(
     report = results.wait_for(study, "SR")
     assert "Slices are missing inside this series: 1 of 40" in report.to_json()
     assert results.received(study, "SEG") == []
+
+
+def test_a_study_is_analysed_again_while_the_node_runs(
+    node: NodeProcess, results: ControlledArchive, tmp_path: Path
+) -> None:
+    """By a command beside the node: its report names the first, and what each package did is known by its manifest."""
+    images = studies.four_views()
+    studies.write_study(images, tmp_path)
+    _send(node, tmp_path)
+    uid = str(images[0].StudyInstanceUID)
+    first = results.wait_for(uid, "SR")
+    node.wait_for_row("SELECT 1 FROM studies WHERE study_instance_uid = :uid AND state = 'done'", uid=uid)
+    again = ["reanalyse", "--config", str(node.config.write()), "--study", uid]
+    other = CliRunner().invoke(app, [*again, "--other-model"])
+    assert "0 studies are analysed again" in other.output
+    assert "1 studies are analysed again" in CliRunner().invoke(app, again).output
+    _, second = wait_until(lambda: found if len(found := results.received(uid, "SR")) == 2 else [], "two reports")
+    assert referenced_instances(second, "PredecessorDocumentsSequence") == [first.SOPInstanceUID]
+    assert "the same images and model" in second.to_json()

@@ -7,18 +7,19 @@ Rules:
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import Connection, Update, case, literal, null, select, update
+from sqlalchemy import Connection, Update, select, update
 
 from storage.clock import database_now
+from storage.lease import LEASED, NO_LEASE, one_more_failure, update_held
 from storage.lifecycle import DELIVERY, DeliveryState, sources_of
-from storage.outbox import LEASED, NO_LEASE, SENT, Delivery, RecoveredDelivery, recovered, update_held
+from storage.outbox import SENT, Delivery, RecoveredDelivery, recovered
 from storage.schema import deliveries
 
 
 def announce(connection: Connection, batch: Iterable[Delivery], transaction_uid: str) -> None:
     """Note under which transaction the archive will speak of these leased deliveries. Raises LeaseLost."""
     for delivery in batch:
-        update_held(connection, delivery, update(deliveries).values(commitment_uid=transaction_uid))
+        update_held(connection, deliveries, delivery.id, delivery.attempt, commitment_uid=transaction_uid)
 
 
 def mark_sent(connection: Connection, delivery: Delivery, timeout_s: float) -> bool:
@@ -72,12 +73,4 @@ def recover_silent(connection: Connection, retry_after_s: float, max_attempts: i
 
 
 def _failed(reason: str, retry_after_s: float, max_attempts: int) -> Update:
-    dead = deliveries.c.failures + 1 >= max_attempts
-    return update(deliveries).values(
-        state=case((dead, literal(DeliveryState.DEAD.value)), else_=literal(DeliveryState.WAITING.value)),
-        failures=deliveries.c.failures + 1,
-        not_before=database_now() + retry_after_s,
-        finished_at=case((dead, database_now()), else_=null()),
-        last_error=reason,
-        **NO_LEASE,
-    )
+    return update(deliveries).values(**one_more_failure(deliveries, retry_after_s, max_attempts), last_error=reason)

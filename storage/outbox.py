@@ -16,18 +16,16 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Update,
-    case,
     func,
     literal,
     literal_column,
-    null,
     select,
     true,
     update,
 )
 
 from storage.clock import database_now
-from storage.errors import LeaseLost
+from storage.lease import LEASED, NO_LEASE, WAITING, one_more_failure, renew_held, update_held
 from storage.lifecycle import DELIVERY, DeliveryState, sources_of
 from storage.schema import deliveries, jobs
 from storage.states import counts, revive
@@ -35,10 +33,7 @@ from storage.upsert import insert
 
 POISON_FAILURES = 20
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
-WAITING: ColumnElement[str] = literal_column("'waiting'")
-LEASED: ColumnElement[str] = literal_column("'leased'")
 SENT: ColumnElement[str] = literal_column("'sent'")
-NO_LEASE = {"leased_by": null(), "lease_until": null()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +195,13 @@ def _lock_due(connection: Connection, job_id: int, destination: str) -> Sequence
 def renew(connection: Connection, batch: Iterable[Delivery], lease_s: float) -> None:
     """Let the leases run `lease_s` from now on. Raises LeaseLost."""
     for delivery in batch:
-        update_held(connection, delivery, update(deliveries).values(lease_until=database_now() + lease_s))
+        renew_held(connection, deliveries, delivery.id, delivery.attempt, lease_s)
 
 
 def mark_delivered(connection: Connection, delivery: Delivery) -> None:
     """The destination has taken the object. Raises LeaseLost."""
     values = {"state": DeliveryState.DELIVERED, "finished_at": database_now(), "last_error": ""}
-    update_held(connection, delivery, update(deliveries).values(**values, **NO_LEASE))
+    update_held(connection, deliveries, delivery.id, delivery.attempt, **values, **NO_LEASE)
 
 
 def mark_failed(
@@ -217,49 +212,27 @@ def mark_failed(
     max_attempts: int,
 ) -> DeliveryState:
     """The destination refused the object: later again, or dead with failure number `max_attempts`. Raises LeaseLost."""
-    dead = delivery.failures + 1 >= max_attempts
-    state = DeliveryState.DEAD if dead else DeliveryState.WAITING
-    statement = update(deliveries).values(
-        state=state,
-        failures=deliveries.c.failures + 1,
-        not_before=database_now() + retry_after_s,
-        last_error=reason,
-        finished_at=database_now() if dead else null(),
-        **NO_LEASE,
+    values = one_more_failure(deliveries, retry_after_s, max_attempts)
+    return DeliveryState(
+        update_held(connection, deliveries, delivery.id, delivery.attempt, **values, last_error=reason)
     )
-    update_held(connection, delivery, statement)
-    return state
 
 
 def release(connection: Connection, batch: Iterable[Delivery], reason: str, retry_after_s: float) -> None:
     """Put deliveries back that were not tried, without counting a failure. Raises LeaseLost."""
+    values = {"state": WAITING, "not_before": database_now() + retry_after_s, "last_error": reason, **NO_LEASE}
     for delivery in batch:
-        statement = update(deliveries).values(
-            state=DeliveryState.WAITING,
-            not_before=database_now() + retry_after_s,
-            last_error=reason,
-            **NO_LEASE,
-        )
-        update_held(connection, delivery, statement)
+        update_held(connection, deliveries, delivery.id, delivery.attempt, **values)
 
 
 def recover_expired(connection: Connection) -> list[RecoveredDelivery]:
     """Take back the deliveries whose leases ran out."""
-    now = database_now()
-    poison = deliveries.c.failures + 1 >= POISON_FAILURES
+    silent = literal("lease expired: no sign of life from ") + func.coalesce(deliveries.c.leased_by, "its sender")
     return recovered(
         connection,
         update(deliveries)
-        .where(deliveries.c.state == LEASED, deliveries.c.lease_until < now)
-        .values(
-            state=case((poison, literal(DeliveryState.DEAD.value)), else_=literal(DeliveryState.WAITING.value)),
-            failures=deliveries.c.failures + 1,
-            not_before=now,
-            finished_at=case((poison, now), else_=null()),
-            last_error=literal("lease expired: no sign of life from ")
-            + func.coalesce(deliveries.c.leased_by, "its sender"),
-            **NO_LEASE,
-        ),
+        .where(deliveries.c.state == LEASED, deliveries.c.lease_until < database_now())
+        .values(**one_more_failure(deliveries, 0.0, POISON_FAILURES), last_error=silent),
     )
 
 
@@ -315,14 +288,3 @@ def _records(connection: Connection, query: Any) -> list[DeliveryRecord]:
     return [
         DeliveryRecord(**{**row, "state": DeliveryState(row["state"])}) for row in connection.execute(query).mappings()
     ]
-
-
-def update_held(connection: Connection, delivery: Delivery, statement: Update) -> None:
-    """Run an update of the leased delivery, which finds it only while the lease is held. Raises LeaseLost."""
-    held = statement.where(
-        deliveries.c.id == delivery.id,
-        deliveries.c.attempt == delivery.attempt,
-        deliveries.c.state == LEASED,
-    )
-    if connection.execute(held).rowcount != 1:
-        raise LeaseLost(f"delivery {delivery.id}: attempt {delivery.attempt} no longer holds the lease")

@@ -22,7 +22,6 @@ from sqlalchemy import (
     Case,
     ColumnElement,
     Connection,
-    Update,
     case,
     exists,
     func,
@@ -35,7 +34,8 @@ from sqlalchemy import (
 )
 
 from storage.clock import database_now
-from storage.errors import IllegalTransition, LeaseLost, NotFound
+from storage.errors import IllegalTransition, NotFound
+from storage.lease import LEASED, NO_LEASE, WAITING, renew_held, update_held
 from storage.lifecycle import JOB, JobState, sources_of
 from storage.schema import jobs
 from storage.states import counts
@@ -47,10 +47,7 @@ AGEING_S = 3600.0
 BEHIND_S = 1e10  # 317 years; a double still tells ranks apart by microseconds there
 WOKEN_AT_ONCE = 100  # a bound to what one worker's round may cost
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
-WAITING: ColumnElement[str] = literal_column("'waiting'")
 DELAYED: ColumnElement[str] = literal_column("'delayed'")
-LEASED: ColumnElement[str] = literal_column("'leased'")
-NO_LEASE = {"leased_by": null(), "lease_until": null()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +189,7 @@ def claim_statement(worker: str, lease_s: float) -> Any:
 
 def renew(connection: Connection, lease: Lease, lease_s: float) -> None:
     """Let the lease run `lease_s` from now on. Raises LeaseLost."""
-    _held(connection, lease, update(jobs).values(lease_until=database_now() + lease_s))
+    renew_held(connection, jobs, lease.job_id, lease.attempt, lease_s)
 
 
 def complete(connection: Connection, lease: Lease, *, summary: str, failure: str = "", model_sha256: str = "") -> None:
@@ -216,14 +213,8 @@ def bury(connection: Connection, lease: Lease, reason: str, model_sha256: str = 
 def fail(connection: Connection, lease: Lease, reason: str, *, retry_after_s: float) -> None:
     """Let the job wait for a later attempt, in its old place. Raises LeaseLost."""
     back = _unless_superseded(literal(JobState.DELAYED.value))
-    statement = update(jobs).values(
-        state=back,
-        not_before=database_now() + retry_after_s,
-        last_error=reason,
-        finished_at=_finished_at(back),
-        **NO_LEASE,
-    )
-    _held(connection, lease, statement)
+    not_before = database_now() + retry_after_s
+    _give_back(connection, lease, state=back, not_before=not_before, last_error=reason, finished_at=_finished_at(back))
 
 
 def wake_delayed(connection: Connection) -> None:
@@ -340,11 +331,8 @@ def _finished_at(state: Case[str]) -> Case[float]:
 
 
 def _end(connection: Connection, lease: Lease, **values: str) -> None:
-    _held(connection, lease, update(jobs).values(**values, **NO_LEASE, finished_at=database_now()))
+    _give_back(connection, lease, **values, finished_at=database_now())
 
 
-def _held(connection: Connection, lease: Lease, statement: Update) -> None:
-    """Run an update of the leased job, which finds it only while the lease is held."""
-    held = statement.where(jobs.c.id == lease.job_id, jobs.c.attempt == lease.attempt, jobs.c.state == LEASED)
-    if connection.execute(held).rowcount != 1:
-        raise LeaseLost(f"job {lease.job_id}: attempt {lease.attempt} no longer holds the lease")
+def _give_back(connection: Connection, lease: Lease, **values: Any) -> None:
+    update_held(connection, jobs, lease.job_id, lease.attempt, **values, **NO_LEASE)

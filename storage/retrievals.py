@@ -11,19 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, Update, and_, case, literal_column, null, or_, select, update
+from sqlalchemy import Connection, and_, case, null, or_, select, update
 
 from storage.clock import database_now
-from storage.errors import LeaseLost
+from storage.lease import LEASED, NO_LEASE, WAITING, one_more_failure, renew_held, update_held
 from storage.lifecycle import RetrievalState
-from storage.outbox import NO_LEASE
 from storage.schema import retrievals
 from storage.states import counts, revive
 from storage.upsert import Insert, insert
-
-# Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
-WAITING: ColumnElement[str] = literal_column("'waiting'")
-LEASED: ColumnElement[str] = literal_column("'leased'")
 
 
 class RetrievalKind(StrEnum):
@@ -169,7 +164,7 @@ def claim(connection: Connection, holder: str, lease_s: float) -> Retrieval | No
 
 def renew(connection: Connection, retrieval: Retrieval, lease_s: float) -> None:
     """Let the lease run `lease_s` from now on. Raises LeaseLost."""
-    _update_held(connection, retrieval, update(retrievals).values(lease_until=database_now() + lease_s))
+    renew_held(connection, retrievals, retrieval.id, retrieval.attempt, lease_s)
 
 
 def finish(
@@ -184,7 +179,7 @@ def finish(
     values = {"state": RetrievalState.DONE, "finished_at": database_now(), "outcome": outcome, **NO_LEASE}
     if revision is not None:
         values["revision"] = revision
-    _update_held(connection, retrieval, update(retrievals).values(**values))
+    update_held(connection, retrievals, retrieval.id, retrieval.attempt, **values)
     for prior in priors:
         study, wanted = retrieval.study_instance_uid, prior.study_instance_uid
         statement = _new(connection, RetrievalKind.PRIOR, study, wanted, modality=prior.modality)
@@ -195,18 +190,10 @@ def fail(
     connection: Connection, retrieval: Retrieval, reason: str, retry_after_s: float, max_attempts: int
 ) -> RetrievalState:
     """It did not come, or not all: later again, or given up with failure number `max_attempts`. Raises LeaseLost."""
-    dead = retrieval.failures + 1 >= max_attempts
-    state = RetrievalState.DEAD if dead else RetrievalState.WAITING
-    statement = update(retrievals).values(
-        state=state,
-        failures=retrievals.c.failures + 1,
-        not_before=database_now() + retry_after_s,
-        finished_at=database_now() if dead else null(),
-        outcome=reason,
-        **NO_LEASE,
+    values = one_more_failure(retrievals, retry_after_s, max_attempts)
+    return RetrievalState(
+        update_held(connection, retrievals, retrieval.id, retrieval.attempt, **values, outcome=reason)
     )
-    _update_held(connection, retrieval, statement)
-    return state
 
 
 def requeue(connection: Connection, retrieval_id: int) -> None:
@@ -235,13 +222,3 @@ def list_retrievals(
         RetrievalRecord(row[0], RetrievalKind(row[1]), row[2], row[3], RetrievalState(row[4]), *row[5:])
         for row in connection.execute(query)
     ]
-
-
-def _update_held(connection: Connection, retrieval: Retrieval, statement: Update) -> None:
-    held = statement.where(
-        retrievals.c.id == retrieval.id,
-        retrievals.c.attempt == retrieval.attempt,
-        retrievals.c.state == LEASED,
-    )
-    if connection.execute(held).rowcount != 1:
-        raise LeaseLost(f"retrieval {retrieval.id}: attempt {retrieval.attempt} no longer holds the lease")

@@ -127,7 +127,7 @@ def test_a_stalled_sender_changes_nothing_more(db: Database) -> None:
     fresh = claim_one(db)
     assert (fresh.attempt, fresh.failures) == (2, 1)
     with db.transaction() as connection:
-        with pytest.raises(LeaseLost, match=f"delivery {stale.id}: attempt 1"):
+        with pytest.raises(LeaseLost, match=f"row {stale.id} of deliveries: attempt 1"):
             outbox.mark_delivered(connection, stale)
         with pytest.raises(LeaseLost):
             outbox.mark_failed(connection, stale, "", 0, 1)

@@ -189,7 +189,7 @@ def test_a_stalled_worker_cannot_complete_and_its_outbox_rows_are_rolled_back(db
         (recovered,) = queue.recover_expired(connection)
     assert (recovered.job_id, recovered.attempt, recovered.state) == (job_id, 1, JobState.WAITING)
     second = claim(db, worker="worker 2")
-    with pytest.raises(LeaseLost, match=f"job {job_id}: attempt 1"):
+    with pytest.raises(LeaseLost, match=f"row {job_id} of jobs: attempt 1"):
         finish(db, stalled, "stale")
     with db.transaction() as connection:
         assert list_deliveries(connection) == []

@@ -59,9 +59,9 @@ ConfigOption = Annotated[Path, typer.Option("--config", help="The TOML configura
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
-def _settings(config: Path) -> Settings:
+def _settings(config: Path, level: str | None = None) -> Settings:
     settings = load_settings(config)
-    logs.configure(settings.logging.format, settings.logging.level)
+    logs.configure(settings.logging.format, level or settings.logging.level)
     return settings
 
 
@@ -135,7 +135,7 @@ def check(
     from dicomnode.workshop import open_model  # noqa: PLC0415  its parts load only where models are opened
 
     with errors_are_messages():
-        settings = _settings(config)
+        settings = _settings(config, "WARNING")  # what the log would say, this command says itself
         with open_stores(settings) as stores:
             typer.echo("database and archive: ready")
             if settings.receiver.durability == "none":
@@ -183,7 +183,7 @@ def retention_command(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
-    """Remove the studies that the rules under [retention] let go, as a running node does by itself."""
+    """Remove the studies that the rules of the section `retention` let go, as a running node does by itself."""
     with errors_are_messages():
         settings = _settings(config)
         with open_stores(settings) as stores:

@@ -1,5 +1,6 @@
 """All settings: one TOML file, overridden by environment variables such as DICOMNODE_DATABASE__URL."""
 
+import os
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from dicomnode.errors import ConfigurationError
+from dicomnode.mistakes import LEVEL, PREFIX, in_words, unknown_sections
 from engines.triton.settings import LIMIT_S, SharedMemory
 from engines.trt.settings import BUILD_LIMIT_S, CACHE, MemoryName
 
@@ -339,7 +341,7 @@ class Settings(BaseSettings):
     """Everything that a process of the node is told. Read once, in the CLI."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="DICOMNODE_", env_nested_delimiter="__", hide_input_in_errors=True
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter=LEVEL, hide_input_in_errors=True
     )
 
     node: NodeSettings
@@ -413,6 +415,8 @@ def load_settings(path: Path) -> Settings:
     """Settings from a TOML file and the environment. Raises ConfigurationError that names each wrong setting."""
     if not path.is_file():
         raise ConfigurationError(f"there is no configuration file {path}")
+    if unknown := unknown_sections(os.environ, Settings.model_fields):
+        raise ConfigurationError(f"the environment variable {unknown[0]} sets nothing: there is no such section")
 
     class FromFile(Settings):
         @classmethod
@@ -430,9 +434,7 @@ def load_settings(path: Path) -> Settings:
     try:
         return FromFile()  # type: ignore[call-arg]  # the sources above fill the fields
     except ValidationError as error:
-        # What depends on a wrong setting is no second mistake.
-        wrong = [item for item in error.errors() if item["type"] != "default_factory_not_called"]
-        lines = [f"  {'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in wrong]
-        raise ConfigurationError(f"{path} is not a valid configuration:\n" + "\n".join(lines)) from None
+        lines = "".join(f"\n  {line}" for line in in_words(error, Settings))
+        raise ConfigurationError(f"{path} is not a valid configuration:{lines}") from None
     except ValueError as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from None

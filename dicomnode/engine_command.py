@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 
 PackageOption = Annotated[str, typer.Option(help="Name of a shipped model package, or a package's folder.")]
-CacheOption = Annotated[Path, typer.Option(help="The folder of engines, `cache` under [tensorrt].")]
+CacheOption = Annotated[Path, typer.Option(help="The folder of engines, `cache` in the section `tensorrt`.")]
 LimitOption = Annotated[float, typer.Option(min=1, help="A build that takes longer is ended, in seconds.")]
 MemoryOption = Annotated[str, typer.Option(help="auto, cuda-bindings, pycuda.")]
 BackendOption = Annotated[list[str] | None, typer.Option(help="Only this backend; may be given again.")]

@@ -1,16 +1,28 @@
 """Lets connections in, one after the other, and does not turn deaf whatever the machine cannot give for a moment."""
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
 
+from dicomnode.errors import ConfigurationError
 from dicomnode.logs import get_logger
 
 log = get_logger(__name__)
 
 BACKLOG = 128
+FIRST_FREE_PORT = 1024
 ACCEPT_PAUSE_S = 0.5  # a machine that is out of file descriptors gets some back only when peers leave
+
+
+def cannot_listen(section: str, host: str, port: int, error: OSError) -> ConfigurationError:
+    """What to say where an address cannot be had. section: of the configuration, that has `host` and `port`."""
+    known = error.errno is not None and error.errno > 0  # those of resolving a name are negative
+    reason = os.strerror(error.errno or 0) if known else str(error.strerror)
+    if isinstance(error, PermissionError) and port < FIRST_FREE_PORT:
+        reason += f"; a port below {FIRST_FREE_PORT} is root's, or needs the capability CAP_NET_BIND_SERVICE"
+    return ConfigurationError(f"cannot listen on {host} port {port} (host and port under [{section}]): {reason}")
 
 
 class Listener:

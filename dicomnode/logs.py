@@ -68,6 +68,11 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return logger
 
 
+def is_foreseen(error: Exception) -> bool:
+    """Whether an error says in one line what it is, and may be over without anybody changing a program."""
+    return bool(getattr(error, "retryable", False))
+
+
 @contextmanager
 def bound(**values: object) -> Iterator[None]:
     """Bind values to every line logged inside."""

@@ -7,10 +7,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from dicomnode.config import MetricsSettings
+from dicomnode.listener import cannot_listen
 from dicomnode.logs import get_logger
 from dicomnode.status import Overview, overview
 from storage.archive import Archive
 from storage.database import Database
+from storage.errors import StorageError
 
 log = get_logger(__name__)
 
@@ -27,8 +29,13 @@ class NodeCollector(Collector):
         return iter(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One gauge per kind of row, labelled by state, and the archive's room."""
-        shown: Overview = overview(self._database, self._archive)
+        """A gauge per kind of row, by state, and the archive's room; `dicomnode_up` alone while they are away."""
+        try:
+            shown: Overview = overview(self._database, self._archive)
+        except StorageError:  # the loops that work with them say in the log what it is
+            yield _up(is_up=False)
+            return
+        yield _up(is_up=True)
         for what, counts in (
             ("studies", shown.studies),
             ("jobs", shown.jobs),
@@ -48,11 +55,18 @@ class NodeCollector(Collector):
         )
 
 
+def _up(*, is_up: bool) -> GaugeMetricFamily:
+    return GaugeMetricFamily("dicomnode_up", "1 while database and archive answer.", int(is_up))
+
+
 def start(settings: MetricsSettings, database: Database, archive: Archive) -> None:
-    """Answer /metrics in a background thread, where a port is configured. Raises OSError when it is taken."""
+    """Answer /metrics in a background thread, where there is a port. Raises ConfigurationError when it is taken."""
     if settings.port is None:
         return
     registry = CollectorRegistry()
     registry.register(NodeCollector(database, archive))
-    start_http_server(settings.port, settings.host, registry)
+    try:
+        start_http_server(settings.port, settings.host, registry)
+    except OSError as error:
+        raise cannot_listen("metrics", settings.host, settings.port, error) from None
     log.info("metrics offered", host=settings.host, port=settings.port)

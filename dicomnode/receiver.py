@@ -26,7 +26,7 @@ from dicomnode.logs import bound, get_logger
 from dicomnode.normalized import PROCESSING_FAILURE, Answer, Collected, Handler, Request
 from dicomnode.pace import Paces
 from dicomnode.storing import Storing
-from dicomnode.upper_layer import Context, Patience, PeerGone, ProtocolError, UpperLayer
+from dicomnode.upper_layer import Context, NotSecure, Patience, PeerGone, ProtocolError, UpperLayer
 from dicomnode.users import Users
 
 log = get_logger(__name__)
@@ -152,6 +152,8 @@ class Receiver:
         try:
             upper.secure()
             self._associate(upper, connection, address)
+        except NotSecure as refused:
+            log.warning("association refused", association=address, reason=str(refused))
         except PeerGone as gone:
             log.info("association ended", association=address, reason=str(gone))
         except ProtocolError as error:
@@ -176,13 +178,10 @@ class Receiver:
                 upper.reject(verdict)
                 return
             upper.pause = self._pause_of(calling)
-            for context in upper.accept(request, self._supported, self._users.answer(request)):
-                log.warning(
-                    "context refused",
-                    sop_class_uid=str(context.abstract_syntax),
-                    transfer_syntax_uids=[str(uid) for uid in context.transfer_syntax],
-                    reason="unknown SOP class, or no transfer syntax that decodes here",
-                )
+            if refused := upper.accept(request, self._supported, self._users.answer(request)):
+                contexts = {str(item.abstract_syntax): [str(uid) for uid in item.transfer_syntax] for item in refused}
+                reason = "unknown SOP class, or no transfer syntax that decodes here"
+                log.warning("contexts refused", transfer_syntax_uids=contexts, reason=reason)
 
             def open_sink(context_id: int, command: dimse.Command) -> dimse.Sink:
                 if command.field in NORMALIZED:

@@ -251,4 +251,4 @@ def _connect(peer: Peer) -> socket.socket:
             connection.close()
             raise
     except OSError as error:
-        raise PeerGone(f"cannot be reached: {error}") from None
+        raise PeerGone(str(error)) from None

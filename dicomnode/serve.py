@@ -20,6 +20,7 @@ from dicomnode import assembly, metrics
 from dicomnode.config import Settings
 from dicomnode.evidence import OpenAssociations
 from dicomnode.hand_over import AssociationsElsewhere
+from dicomnode.listener import cannot_listen
 from dicomnode.logs import get_logger
 from dicomnode.receiver import Receiver
 from dicomnode.receivers import ReceiverProcesses
@@ -162,7 +163,10 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
     else:
         receiver = assembly.make_receiver(settings, stores, arriving)
     puller = assembly.make_puller(settings, stores)
-    receiver.open()
+    try:
+        receiver.open()
+    except OSError as error:
+        raise cannot_listen("node", settings.node.host, settings.node.port, error) from None
     retention = assembly.make_retention(settings, stores)
     sweeping = (assembly.make_orphans(settings, stores).do_one_round, stop, ORPHANS_PAUSE_S, "orphans")
     beside = [

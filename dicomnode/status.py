@@ -1,10 +1,11 @@
-"""What `dicomnode status` shows: counts by state, and what went wrong last. Only reads."""
+"""What `dicomnode status` shows: counts by state, what waits and why, and what went wrong last. Only reads."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from storage import outbox, queue, retrievals, studies
@@ -44,6 +45,8 @@ class Overview:
     room: str
     accepts: bool
     not_analysed: tuple[str, ...]
+    failed: tuple[str, ...]
+    held_up: tuple[str, ...]
     retrieved: tuple[str, ...]
     troubles: tuple[Trouble, ...]
 
@@ -57,6 +60,8 @@ def overview(database: Database, archive: Archive) -> Overview:
         dead_retrievals = retrievals.list_retrievals(connection, RetrievalState.DEAD, limit=LATEST)
         retrieved = retrievals.list_retrievals(connection, limit=LATEST)
         unmatched = studies.list_studies(connection, StudyState.UNMATCHED, LATEST)
+        buried = {job.study_instance_uid for job in dead_jobs}  # their reasons are told with the jobs
+        failed = studies.list_studies(connection, StudyState.FAILED, LATEST)
         return Overview(
             studies=_by_name(studies.study_counts(connection)),
             jobs=_by_name(queue.job_counts(connection)),
@@ -66,6 +71,11 @@ def overview(database: Database, archive: Archive) -> Overview:
             room=level.value,
             accepts=level is not Level.REFUSING,
             not_analysed=tuple(f"{study.study_instance_uid}: {study.reason}" for study in unmatched),
+            failed=tuple(f"{s.study_instance_uid}: {s.reason}" for s in failed if s.study_instance_uid not in buried),
+            held_up=tuple(
+                f"{item.objects} objects for {item.destination} since {_iso(item.since)}: {item.reason}"
+                for item in outbox.held_up(connection)
+            ),
             retrieved=tuple(
                 f"{item.study_instance_uid}: {item.kind} {item.wanted_study_uid}: {item.outcome or 'not yet'}"
                 for item in retrieved
@@ -100,18 +110,31 @@ def show(shown: Overview, console: Console) -> None:
         ("retrievals", shown.retrievals),
     ):
         for state, count in counts.items():
-            table.add_row(what, state, str(count))
-    console.print(table)
-    console.print(f"free in the archive: {shown.free_bytes / 1e9:.1f} GB{ROOM_WORDS[Level(shown.room)]}")
-    for line in shown.not_analysed:
-        console.print(f"not analysed: {line}")
-    for line in shown.retrieved:
-        console.print(f"retrieval for {line}")
+            if count:
+                table.add_row(what, state, str(count))
+    console.print(table if table.row_count else "nothing has come yet")
+    _line(console, f"free in the archive: {shown.free_bytes / 1e9:.1f} GB{ROOM_WORDS[Level(shown.room)]}")
+    for what, lines in (
+        ("not analysed", shown.not_analysed),
+        ("could not be processed", shown.failed),
+        ("waiting", shown.held_up),
+        ("retrieval for", shown.retrieved),
+    ):
+        for line in lines:
+            _line(console, f"{what}: {escape(line)}")
+    if shown.failed:
+        _line(console, "why: in the report of the study, and in the log under `left out` or `not decoded`")
     for trouble in shown.troubles:
-        console.print(
+        _line(
+            console,
             f"[red]given up[/]: {trouble.kind} {trouble.number} ({trouble.study_instance_uid}) {trouble.at}: "
-            f"{trouble.reason} - again with `dicomnode db requeue --{trouble.kind} {trouble.number}`"
+            f"{escape(trouble.reason)} - again with `dicomnode db requeue --{trouble.kind} {trouble.number}`",
         )
+
+
+def _line(console: Console, text: str) -> None:
+    """One line, however narrow the terminal: a UID that is broken in two cannot be copied."""
+    console.print(text, soft_wrap=True)
 
 
 def _by_name(counts: Mapping[State, int]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from dicomnode.errors import RefusedInstance
 from dicomnode.evidence import Associations
 from dicomnode.file_head import FileHead
 from dicomnode.intake import OUT_OF_RESOURCES, SUCCESS, Arrival, Incoming, Intake, Taken
-from dicomnode.logs import Stopwatch, get_logger
+from dicomnode.logs import Stopwatch, get_logger, is_foreseen
 from storage.studies import Recorded
 
 log = get_logger(__name__)
@@ -47,8 +47,10 @@ class Storing:
         except RefusedInstance as refused:
             log.warning("refused", status=f"0x{refused.status:04X}", reason=str(refused), duration_ms=watch.ms())
             return refused.status, str(refused)
-        except Exception:
-            log.exception("not stored", status=f"0x{OUT_OF_RESOURCES:04X}", duration_ms=watch.ms())
+        except Exception as error:
+            trace = None if is_foreseen(error) else error
+            status = f"0x{OUT_OF_RESOURCES:04X}"
+            log.exception("not stored", status=status, reason=str(error), duration_ms=watch.ms(), exc_info=trace)
             return OUT_OF_RESOURCES, "the node cannot store now, try again later"
         self._arriving.note(association, taken.instance.study_instance_uid)
         _log_taken(taken, watch)

@@ -59,6 +59,10 @@ class PeerGone(Exception):  # noqa: N818  nobody's error: peers come and go
     """The connection ended, the peer aborted, or nothing came for too long."""
 
 
+class NotSecure(PeerGone):
+    """The peer speaks no TLS, or has no certificate that counts here; somebody has to change that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """An accepted presentation context."""
@@ -90,10 +94,15 @@ class UpperLayer:
         self._inlet = Inlet(connection, patience.silence_s)
 
     def secure(self) -> None:
-        """Shake hands where the connection is one of TLS."""
+        """Shake hands where the connection is one of TLS. Raises NotSecure."""
         if isinstance(self._socket, ssl.SSLSocket):
             try:
                 self._socket.do_handshake()
+            except ssl.SSLEOFError:
+                raise PeerGone("closed by the peer") from None
+            except ssl.SSLError as error:
+                why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
+                raise NotSecure(f"no TLS: {why}") from None
             except OSError as error:
                 raise PeerGone(f"no TLS: {error}") from None
 

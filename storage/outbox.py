@@ -77,6 +77,16 @@ class RecoveredDelivery:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldUp:
+    """What waits for a destination that did not take it. since: seconds since the Unix epoch; reason: of one try."""
+
+    destination: str
+    objects: int
+    since: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryRecord:
     """A delivery as it stands. Times: seconds since the Unix epoch by the database's clock."""
 
@@ -276,6 +286,21 @@ def list_deliveries(
     """List the newest deliveries, newest first."""
     query = select(*RECORD_COLUMNS).order_by(deliveries.c.id.desc()).limit(limit)
     return _records(connection, query if state is None else query.where(deliveries.c.state == state))
+
+
+def held_up(connection: Connection) -> list[HeldUp]:
+    """Destinations for which something waits for another try, by name."""
+    rows = connection.execute(
+        select(
+            deliveries.c.destination,
+            func.count(),
+            func.min(deliveries.c.created_at),
+            func.min(deliveries.c.last_error),
+        )
+        .where(deliveries.c.state == WAITING, deliveries.c.last_error != "")
+        .group_by(deliveries.c.destination)
+    )
+    return sorted((HeldUp(*row) for row in rows), key=lambda item: item.destination)
 
 
 def deliveries_of_study(connection: Connection, study_instance_uid: str) -> list[DeliveryRecord]:

@@ -1,10 +1,15 @@
 """The command line: messages instead of traces, and the right exit codes."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import typer
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from dicomnode.cli import app
@@ -55,6 +60,21 @@ def test_commands_about_engines_are_there_all_the_same() -> None:
     """In the help by name, and behind their own."""
     assert "engine" in CliRunner().invoke(app, ["--help"]).output
     assert "verify" in CliRunner().invoke(app, ["engine", "--help"]).output
+
+
+def test_no_word_of_the_help_is_taken_for_markup() -> None:
+    """What stands in square brackets, such as a section's name, would not be shown."""
+
+    def texts(command: Any) -> Iterator[str]:
+        yield command.help or ""
+        yield from (getattr(item, "help", None) or "" for item in command.params)
+        if isinstance(command, TyperGroup):
+            for name in command.list_commands(cast("Any", None)):  # it looks at no context
+                yield from texts(command.get_command(cast("Any", None), name))
+
+    told = list(texts(typer.main.get_command(app)))
+    assert len(told) > 50
+    assert not [text for text in told if re.search(r"\[[a-z]", text)]
 
 
 def test_help_says_it_too() -> None:

@@ -24,6 +24,7 @@ from dicomnode.intake import Incoming, Intake, Taken
 from dicomnode.receiver import Receiver
 from dicomnode.stock_receiver import StockReceiver
 from dicomnode.users import Users
+from storage.errors import DatabaseUnavailable
 from storage.incoming import IncomingFile
 from storage.studies import find_instance
 from tests.support.located import located
@@ -177,6 +178,32 @@ def test_a_fault_of_ours_asks_the_sender_to_try_later(either: Listening, stores:
         assert answer.Status == 0xA700
         assert "database" not in answer.ErrorComment
         assert association.send_c_echo().Status == 0x0000
+
+
+@pytest.mark.parametrize(
+    ("error", "traced"),
+    [(DatabaseUnavailable("it is away"), False), (RuntimeError("a bug"), True)],
+    ids=["away", "bug"],
+)
+def test_only_what_nobody_foresaw_is_traced(either: Listening, stores: Stores, error: Exception, traced: bool) -> None:
+    """A hundred images while the database is away are a hundred lines in the log, not a hundred traces."""
+    with structlog.testing.capture_logs() as lines, either(BrokenIntake(stores, error)) as port:
+        _store(port, mammogram("1.2.3", "1.2.3.1"))
+    (line,) = (line for line in lines if line["event"] == "not stored")
+    assert line["reason"] == str(error)
+    assert (line["exc_info"] is not None) == traced
+
+
+def test_refused_contexts_are_one_line(intake: Intake) -> None:
+    """A PACS that asks for query and retrieve with each echo fills no log with it."""
+    find = ["1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.2.1"]
+    entity = AE("PACS")
+    for uid in (*find, VERIFICATION):
+        entity.add_requested_context(uid)
+    with structlog.testing.capture_logs() as lines, _listening(intake) as port:
+        entity.associate("127.0.0.1", port, ae_title="DICOMNODE").release()
+    (line,) = (line for line in lines if line["event"] == "contexts refused")
+    assert list(line["transfer_syntax_uids"]) == find
 
 
 def test_an_unknown_transfer_syntax_is_not_negotiated(either: Listening, intake: Intake) -> None:

@@ -144,7 +144,7 @@ def test_a_rejection_has_its_reason(intake: Intake) -> None:
 
 def test_a_peer_that_is_away_is_said() -> None:
     """At once."""
-    with pytest.raises(PeerGone, match="cannot be reached"):
+    with pytest.raises(PeerGone, match="Connection refused"):
         Requestor(_peer(free_port()), _contexts())
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 import trustme
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
@@ -114,11 +115,15 @@ def test_who_cannot_prove_itself_is_refused(intake: Intake, node: Identity, pacs
     without = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     without.check_hostname = False
     without.load_verify_locations(node.authority)
-    with _listening(intake, node) as port:
+    with _listening(intake, node) as port, structlog.testing.capture_logs() as lines:
         assert not _echoes(port, None)
         assert not _echoes(port, without)
         assert not _echoes(port, _client(stranger, node))
         assert _echoes(port, _client(pacs, node))
+    warned = [line["reason"] for line in lines if line["log_level"] == "warning"]
+    assert len(warned) == 3
+    assert all(reason.startswith("no TLS: ") for reason in warned)
+    assert "no TLS: unable to get local issuer certificate" in warned
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import socket
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -16,10 +17,12 @@ from dicomnode import metrics
 from dicomnode.assembly import Stores
 from dicomnode.config import CompletenessSettings, MetricsSettings, ModelSettings
 from dicomnode.dispatch import Dispatcher
+from dicomnode.errors import ConfigurationError
 from dicomnode.metrics import NodeCollector
 from dicomnode.status import as_json, overview, show
-from storage import queue, retrievals
+from storage import outbox, queue, retrievals, studies
 from storage.archive import Archive
+from storage.errors import DatabaseUnavailable
 from storage.room import Mark, Marks
 
 Receive = Callable[..., Dataset]
@@ -66,6 +69,60 @@ def test_metrics_tell_the_same(troubled: Stores) -> None:
     assert 'dicomnode_jobs{state="dead"} 1.0' in text
     assert "dicomnode_archive_accepts 1.0" in text
     assert "dicomnode_archive_low 0.0" in text
+    assert "dicomnode_up 1.0" in text
+
+
+def test_metrics_outlive_the_database(troubled: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is away a scrape says so, instead of failing with a trace."""
+
+    def away() -> NoReturn:
+        raise DatabaseUnavailable("connection refused")
+
+    monkeypatch.setattr(troubled.database, "transaction", away)
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(troubled.database, troubled.archive))
+    text = generate_latest(registry).decode()
+    assert "dicomnode_up 0.0" in text
+    assert "dicomnode_jobs" not in text
+
+
+def test_why_a_study_failed_is_shown(stores: Stores, receive: Receive) -> None:
+    """A job that ended in order, with a report that says "could not be processed", is no success; UIDs stay whole."""
+    receive("1.2.3")
+    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="x")], 3).do_one_round()
+    with stores.database.transaction() as connection:
+        lease = queue.claim(connection, "test", 60)
+        assert lease is not None
+        queue.complete(connection, lease, summary="no image", failure="No image could be [analysed].")
+        studies.settle_study(connection, lease.study_instance_uid, lease.revision)
+    assert _shown(stores, width=20).splitlines()[-2] == "could not be processed: 1.2.3: No image could be [analysed]."
+
+
+def test_what_a_destination_did_not_take_is_shown(stores: Stores, receive: Receive) -> None:
+    """How much waits for which destination, and why."""
+    receive("1.2.3")
+    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="x")], 3).do_one_round()
+    with stores.database.transaction() as connection:
+        lease = queue.claim(connection, "test", 60)
+        assert lease is not None
+        outbox.add_deliveries(connection, lease.job_id, "pacs", [outbox.OutgoingObject("1.9", "1.8", "1.7", "key")])
+        batch = outbox.claim_batch(connection, "test", 60, ["pacs"])
+        assert batch is not None
+        outbox.release(connection, batch.deliveries, "PACS at pacs:104 cannot be reached: [Errno 111] Refused", 60)
+    text = _shown(stores)
+    assert "waiting: 1 objects for pacs since 20" in text
+    assert "PACS at pacs:104 cannot be reached: [Errno 111] Refused" in text
+
+
+def test_nothing_is_not_a_table_of_zeros(stores: Stores) -> None:
+    """A new node says so."""
+    assert _shown(stores).startswith("nothing has come yet\n")
+
+
+def _shown(stores: Stores, width: int = 200) -> str:
+    text = io.StringIO()
+    show(overview(stores.database, stores.archive), Console(file=text, width=width))
+    return text.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +150,7 @@ def test_metrics_are_answered_on_the_configured_port(troubled: Stores) -> None:
     """A scrape over HTTP shows what the database holds at that moment."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = int(taken.getsockname()[1])
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(ConfigurationError, match=rf"port {port} \(host and port under \[metrics\]\): Address al"):
             metrics.start(MetricsSettings(port=port), troubled.database, troubled.archive)
     metrics.start(MetricsSettings(port=port), troubled.database, troubled.archive)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
@@ -119,4 +176,4 @@ def test_what_could_not_be_fetched_is_shown(troubled: Stores) -> None:
     show(shown, Console(file=text, width=200))
     assert "2 of 4 images did not come" in text.getvalue()
     assert "dicomnode db requeue --retrieval 1" in text.getvalue()
-    assert "retrieval for 1.2.3: search 1.2.3: 0 priors wanted" in text.getvalue()
+    assert "retrieval for: 1.2.3: search 1.2.3: 0 priors wanted" in text.getvalue()

@@ -13,6 +13,8 @@ log = get_logger(__name__)
 
 BACKLOG = 128
 FIRST_FREE_PORT = 1024
+ANY_IPV6 = "::"
+MAPPED = "::ffff:"  # how a peer's IPv4 address shows on a socket of IPv6; allowed networks name it without
 ACCEPT_PAUSE_S = 0.5  # a machine that is out of file descriptors gets some back only when peers leave
 
 
@@ -32,7 +34,7 @@ class Listener:
         """Listen. Raises OSError when the address cannot be had."""
         self._admit = admit
         self._closing = threading.Event()
-        self._socket = socket.create_server((host, port), backlog=BACKLOG)
+        self._socket = _listening(host, port)
         threading.Thread(target=self._accept, name="acceptor", daemon=True).start()
 
     @property
@@ -55,8 +57,17 @@ class Listener:
                 if not self._closing.wait(ACCEPT_PAUSE_S):
                     log.warning("connection not accepted", reason=str(error))
                 continue
+            peer = address[0].removeprefix(MAPPED)
             try:
-                self._admit(connection, address[0], f"{address[0]}:{address[1]}")
+                self._admit(connection, peer, f"[{peer}]:{address[1]}" if ":" in peer else f"{peer}:{address[1]}")
             except Exception:
-                log.exception("connection not admitted", host=address[0])
+                log.exception("connection not admitted", host=peer)
                 connection.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket; on `::` one for IPv4 too, where the system has such."""
+    if ":" not in host:
+        return socket.create_server((host, port), backlog=BACKLOG)
+    both = host == ANY_IPV6 and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=both)

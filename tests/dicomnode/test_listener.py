@@ -1,10 +1,19 @@
 """Listening: what is said where an address cannot be had."""
 
 import socket
+from queue import Queue
 
 import pytest
 
 from dicomnode.listener import Listener, cannot_listen
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def _complaint(host: str, port: int) -> str:
@@ -33,3 +42,25 @@ def test_a_port_of_root_says_what_it_needs() -> None:
     assert "Permission denied; a port below 1024 is root's, or needs the capability CAP_NET_BIND_SERVICE" in told
     other = str(cannot_listen("node", "0.0.0.0", 11112, PermissionError(13, "Permission denied")))  # noqa: S104  the same
     assert other.endswith("Permission denied")
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(
+    ("peer", "host", "shown"), [("::1", "::1", "[::1]:"), ("127.0.0.1", "127.0.0.1", "127.0.0.1:")]
+)
+def test_all_addresses_are_those_of_ipv4_too(peer: str, host: str, shown: str) -> None:
+    """A peer that comes by IPv4 to `::` is known by the address that allowed networks name."""
+    came: Queue[tuple[str, str]] = Queue()
+
+    def admit(connection: socket.socket, host: str, address: str) -> None:
+        connection.close()
+        came.put((host, address))
+
+    listener = Listener("::", 0, admit)
+    try:
+        socket.create_connection((peer, listener.port), timeout=10).close()
+        found, address = came.get(timeout=10)
+    finally:
+        listener.close()
+    assert found == host
+    assert address.startswith(shown)

@@ -32,13 +32,16 @@ class FilingAttributes:
     modality: str
 
 
-def read_filing_attributes(dataset: stream.Buffer, transfer_syntax_uid: str, maximum_bytes: int) -> FilingAttributes:
+def read_filing_attributes(
+    dataset: stream.Buffer, transfer_syntax_uid: str, maximum_bytes: int, size_bytes: int | None = None
+) -> FilingAttributes:
     """Read them after a walk over the whole encoding. maximum_bytes: of a deflated dataset when inflated.
 
-    Raises RefusedInstance where the encoding is broken or an identifier is missing.
+    size_bytes: of the whole, where only the beginning is given. Raises RefusedInstance where the encoding is broken or
+    an identifier is missing, and BeginningTooShort.
     """
     try:
-        read = stream.read_attributes(dataset, transfer_syntax_uid, _TAGS, maximum_bytes).values
+        read = stream.read_attributes(dataset, transfer_syntax_uid, _TAGS, maximum_bytes, size_bytes).values
     except stream.EncodingError as error:
         raise RefusedInstance(CANNOT_UNDERSTAND, f"dataset {error}") from None
     missing = [name for tag, name in NAMES.items() if not read.get(tag)]

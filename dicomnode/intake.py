@@ -16,6 +16,7 @@ from dicomnode.filing import (
     FilingAttributes,
     read_filing_attributes,
 )
+from dicomnode.stream import BeginningTooShort
 from storage.archive import Archive
 from storage.database import Database
 from storage.digest import are_comparable
@@ -30,6 +31,9 @@ OUT_OF_RESOURCES = 0xA700
 DATASET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
 # Ours, inside the Cxxx "cannot understand" range that the standard leaves to the implementation.
 OTHER_BYTES_UNDER_KNOWN_UID = 0xC111
+
+
+BEGINNING_BYTES = 16384  # nearly always holds every header before the pixels, which are not looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class Intake:
 
     def _keep(self, incoming: Incoming, file: IncomingFile) -> Taken:
         """Store a whole file. Raises RefusedInstance, StorageError."""
-        filed = read_filing_attributes(file.content(), incoming.transfer_syntax_uid, self._maximum_of(incoming))
+        filed = _read(file, incoming.transfer_syntax_uid, self._maximum_of(incoming))
         _check_identity(incoming, filed)
         try:
             stored = self._archive.keep(file, filed.study_instance_uid, filed.sop_instance_uid, durable=self._durable)
@@ -204,6 +208,15 @@ class Arrival:
     def _fail(self, error: Exception) -> None:
         self._fault = error
         self.abandon()
+
+
+def _read(file: IncomingFile, transfer_syntax_uid: str, maximum_bytes: int) -> FilingAttributes:
+    """Raises RefusedInstance, ArchiveUnavailable."""
+    try:
+        beginning = file.beginning(BEGINNING_BYTES)
+        return read_filing_attributes(beginning, transfer_syntax_uid, maximum_bytes, file.counted_bytes)
+    except BeginningTooShort:
+        return read_filing_attributes(file.content(), transfer_syntax_uid, maximum_bytes)
 
 
 def _check_identity(incoming: Incoming, filed: FilingAttributes) -> None:

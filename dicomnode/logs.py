@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import ClassVar, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
@@ -20,8 +20,30 @@ def _without_patient(_logger: WrappedLogger, _method: str, event: EventDict) -> 
     return event
 
 
+class _StandardError:
+    """Where our own lines go at once: on the standard library's way a line costs as much as recording an instance.
+
+    name: of the logger. stream: of all loggers. A line that cannot be written is lost, and nothing else is, as with
+    that library.
+    """
+
+    stream: ClassVar[TextIO] = sys.stderr
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def write(self, line: str) -> None:
+        """Write one line whole."""
+        try:
+            self.stream.write(line + "\n")
+        except (OSError, ValueError):  # a full disk; closed while the process ends
+            return
+
+    debug = info = warning = error = critical = write
+
+
 def configure(form: Literal["auto", "json", "console"], level: str) -> None:
-    """Send structlog's and the standard library's records through one formatter to standard error."""
+    """Send our own and the standard library's records in one form to standard error."""
     json_lines = form == "json" or (form == "auto" and not sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -37,9 +59,10 @@ def configure(form: Literal["auto", "json", "console"], level: str) -> None:
         ]
     else:
         renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    _StandardError.stream = sys.stderr  # line-buffered, so that a line is one write
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, *renderer],
+        logger_factory=_StandardError,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         cache_logger_on_first_use=True,
     )

@@ -29,6 +29,10 @@ class EncodingError(ValueError):
     """The bytes are no dataset in the transfer syntax, or end too early; the message says where."""
 
 
+class BeginningTooShort(Exception):  # noqa: N818  nobody's error
+    """More of the dataset has to be seen than the beginning that was given."""
+
+
 @dataclass(frozen=True, slots=True)
 class StreamAttributes:
     """Values by tag of the attributes asked for (missing ones are absent), and whether pixel data is there."""
@@ -40,9 +44,10 @@ class StreamAttributes:
 class _Walker:
     """Elements are (tag, VR, start of the value, length) here: plain tuples, since every instance has hundreds."""
 
-    def __init__(self, data: Buffer, *, implicit: bool, big_endian: bool) -> None:
+    def __init__(self, data: Buffer, size: int, *, implicit: bool, big_endian: bool) -> None:
         order = ">" if big_endian else "<"
         self._data = data
+        self._size = size
         self._implicit = implicit
         self._implicit_header = struct.Struct(f"{order}HHI")
         self._explicit_header = struct.Struct(f"{order}HH2sH")
@@ -50,7 +55,7 @@ class _Walker:
 
     def elements(self) -> Iterator[_Element]:
         """Elements of the top level, each checked to end inside the data."""
-        position, size = 0, len(self._data)
+        position, size = 0, self._size
         while position < size:
             element = self._header(position, implicit=self._implicit)
             yield element
@@ -61,7 +66,7 @@ class _Walker:
 
     def _header(self, position: int, *, implicit: bool) -> _Element:
         if position + 8 > len(self._data):
-            raise EncodingError(f"ends inside an element header at byte {position}")
+            raise self._outside(position)
         if implicit:
             group, number, length = self._implicit_header.unpack_from(self._data, position)
             return group << 16 | number, b"", position + 8, length
@@ -71,11 +76,16 @@ class _Walker:
             return tag, b"", position + 8, self._long.unpack_from(self._data, position + 4)[0]
         if vr in LONG_VRS:
             if position + 12 > len(self._data):
-                raise EncodingError(f"ends inside an element header at byte {position}")
+                raise self._outside(position)
             return tag, vr, position + 12, self._long.unpack_from(self._data, position + 8)[0]
         if not (vr.isalpha() and vr.isupper()):
             raise EncodingError(f"{_name(tag)} at byte {position} has no value representation")
         return tag, vr, position + 8, length
+
+    def _outside(self, position: int) -> Exception:
+        if len(self._data) < self._size:
+            return BeginningTooShort()
+        return EncodingError(f"ends inside an element header at byte {position}")
 
     def _end(self, element: _Element, depth: int) -> int:
         tag, vr, start, length = element
@@ -83,8 +93,8 @@ class _Walker:
             # PS3.5 6.2.2: a UN of undefined length is a sequence in implicit VR, whatever the transfer syntax.
             return self._items_end(tag, start, implicit=self._implicit or vr == b"UN", depth=depth + 1)
         end = start + length
-        if end > len(self._data):
-            raise EncodingError(f"{_name(tag)} declares {length} bytes, {len(self._data) - start} are there")
+        if end > self._size:
+            raise EncodingError(f"{_name(tag)} declares {length} bytes, {self._size - start} are there")
         return end
 
     def _items_end(self, parent: int, position: int, *, implicit: bool, depth: int) -> int:
@@ -125,16 +135,23 @@ def inflate(data: Buffer, maximum_bytes: int) -> bytes:
 
 
 def read_attributes(
-    data: Buffer, transfer_syntax_uid: str, tags: frozenset[int], maximum_bytes: int
+    data: Buffer, transfer_syntax_uid: str, tags: frozenset[int], maximum_bytes: int, size_bytes: int | None = None
 ) -> StreamAttributes:
     """Character attributes of the top level by tag, after a walk over the whole encoding.
 
-    data: the dataset as on the wire, without file meta information. Raises EncodingError.
+    data: the dataset as on the wire, without file meta information, or where size_bytes says how long it is, the
+    beginning of it: nearly always all headers are there, and only the pixels are not. Raises EncodingError,
+    BeginningTooShort.
     """
+    size = len(data) if size_bytes is None else size_bytes
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+        if len(data) < size:
+            raise BeginningTooShort
         data = inflate(data, maximum_bytes)
+        size = len(data)
     walker = _Walker(
         data,
+        size,
         implicit=transfer_syntax_uid == ImplicitVRLittleEndian,
         big_endian=transfer_syntax_uid == ExplicitVRBigEndian,
     )
@@ -142,6 +159,8 @@ def read_attributes(
     has_pixel_data = False
     for tag, _, start, length in walker.elements():
         if tag in tags and length != UNDEFINED_LENGTH:
+            if len(data) < start + length <= size:
+                raise BeginningTooShort
             values[tag] = bytes(data[start : start + length]).decode("ascii", "replace").strip(" \0")
         has_pixel_data = has_pixel_data or tag == PIXEL_DATA
     return StreamAttributes(values, has_pixel_data)

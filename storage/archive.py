@@ -100,10 +100,11 @@ class Archive:
         Raises ArchiveFull, below the mark before anything is written, and ArchiveUnavailable.
         """
         self._room.admit()
-        return self._begin(durable=durable)
+        return self._begin(durable=durable, admitted=True)
 
-    def _begin(self, *, durable: bool) -> IncomingFile:
-        return IncomingFile(self._incoming, self._room.require, durable=durable and self._store.is_local)
+    def _begin(self, *, durable: bool, admitted: bool = False) -> IncomingFile:
+        durable = durable and self._store.is_local
+        return IncomingFile(self._incoming, self._room.require, durable=durable, admitted=admitted)
 
     def keep(
         self,

@@ -35,6 +35,7 @@ class Database:
         self._engine = engine
         # Within this process writers queue here: SQLite's own waiting is polling, which is slow and unfair.
         self._writer = threading.Lock() if engine.dialect.name == "sqlite" else None
+        self._kept: Connection | None = None  # of the writer whose turn it is
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -88,12 +89,33 @@ class Database:
 
         Raises DatabaseUnavailable, DatabaseFull, DatabaseFailure besides what the block raises.
         """
-        with self._writing(), translated(self._engine.url), self._engine.begin() as connection:
+        with self._writing(), translated(self._engine.url), self._begun() as connection:
             yield connection
 
     def close(self) -> None:
         """Close all connections."""
+        self._let_go()
         self._engine.dispose()
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        """A transaction. Writers, one after the other, share a connection: to fetch one costs more than a row."""
+        if self._writer is None:
+            with self._engine.begin() as connection:
+                yield connection
+            return
+        connection = self._kept = self._kept or self._engine.connect()
+        try:
+            with connection.begin():
+                yield connection
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

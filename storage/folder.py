@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storage.objects import Listed
-from storage.translate_os import translated_os
+from storage.translate_os import translated_os, translation
 
 DURABLE_FOLDERS_LIMIT = 10_000  # folders that we remember; forgetting them costs an fsync each
 
@@ -25,40 +25,44 @@ class FolderStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._durable_folders: set[Path] = set()  # adding and testing are atomic; a folder too few costs an fsync
+        self._prefix = f"{root}/"  # text where every instance passes: a path object costs more than the call
+        self._durable_folders: set[str] = set()  # adding and testing are atomic; a folder too few costs an fsync
 
     def put(self, temporary: str, key: str, *, durable: bool) -> None:
         """See ObjectStore."""
-        target = self._root / key
-        folder = target.parent
-        with translated_os(f"storing {target.name}"):
+        target = self._prefix + key
+        folder = target.rpartition("/")[0]
+        try:
             while True:
                 if durable:
                     self._make_folders(folder)
-                elif not folder.is_dir():
-                    _mkdir(folder)
                 try:
-                    os.rename(temporary, target)  # noqa: PTH104  a path object costs more than the call
-                    if durable:
-                        fsync_folder(folder)
+                    os.rename(temporary, target)  # noqa: PTH104  see `_prefix`
                 except FileNotFoundError:
-                    if folder.exists():
+                    if os.path.exists(folder):  # noqa: PTH110  the same
                         raise
-                    self._durable_folders.discard(folder)  # it went with the study's last file, see `remove_all`
+                    # The study's first file, or it went with the study's last one, see `remove_all`.
+                    self._durable_folders.discard(folder)
+                    if not durable:
+                        _mkdir(Path(folder))
                 else:
-                    return
+                    break
+            if durable:
+                fsync_folder(folder)
+        except OSError as error:
+            raise translation(f"storing {key}", error) from error
 
     def note(self, key: str) -> None:
         """See ObjectStore."""
         path = self._root / key
         with translated_os(f"noting {path.name}"):
-            self._make_folders(path.parent)
+            self._make_folders(str(path.parent))
             path.touch(mode=0o600)
             fsync_folder(path.parent)
 
     def holds(self, key: str) -> bool:
         """See ObjectStore."""
-        return os.path.exists(f"{self._root}/{key}")  # noqa: PTH110  asked for every instance, and twice as quick
+        return os.path.exists(self._prefix + key)  # noqa: PTH110  see `_prefix`
 
     @contextmanager
     def fetched(self, keys: Iterable[str]) -> Iterator[Mapping[str, Path]]:
@@ -94,15 +98,15 @@ class FolderStore:
         """See ObjectStore. Reading leaves nothing behind."""
         return 0
 
-    def _make_folders(self, folder: Path) -> None:
+    def _make_folders(self, folder: str) -> None:
         """Make a study's folder and the one above it, and make their names durable.
 
         Done by the first file of each process, also where the folder is there: its maker may not be through yet.
         """
         if folder in self._durable_folders:
             return
-        shard = folder.parent
-        _mkdir(folder)
+        shard = Path(folder).parent
+        _mkdir(Path(folder))
         fsync_folder(shard)
         fsync_folder(shard.parent)
         if len(self._durable_folders) >= DURABLE_FOLDERS_LIMIT:
@@ -137,7 +141,7 @@ def _remove_folder(folder: Path) -> None:
         fsync_folder(folder.parent)
 
 
-def fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path | str) -> None:
     """Make a folder's entries durable: renaming alone is not."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -20,17 +20,19 @@ class IncomingFile:
     """A temporary file that takes bytes in order; one thread writes it.
 
     size_bytes: written so far. require_room: raises ArchiveFull where so many more bytes may not be written. durable:
-    whether `sync` will be asked for, so that the disk may begin early.
+    whether `sync` will be asked for, so that the disk may begin early. admitted: whether the room was just looked at.
     """
 
-    def __init__(self, folder: Path, require_room: Callable[[int], None], *, durable: bool = True) -> None:
+    def __init__(
+        self, folder: Path, require_room: Callable[[int], None], *, durable: bool = True, admitted: bool = False
+    ) -> None:
         """Create and lock it below the folder. Raises ArchiveFull, ArchiveUnavailable."""
         self.path = f"{folder}/{secrets.token_hex(16)}.part"
         self.size_bytes = 0
         self._require_room = require_room
         self._durable = durable
         self._uncounted_bytes = 0
-        self._check_at = 0
+        self._check_at = ROOM_CHECK_BYTES if admitted else 0
         self._begun_bytes = 0
         with translated_os("opening a file in incoming"):
             self._descriptor = _create_locked(self.path)
@@ -61,6 +63,18 @@ class IncomingFile:
         """Let the disk begin with what it has not been told of yet, while there is other work."""
         start_writing(self._descriptor, self._begun_bytes, self.size_bytes - self._begun_bytes)
         self._begun_bytes = self.size_bytes
+
+    @property
+    def counted_bytes(self) -> int:
+        """How many of the bytes so far count."""
+        return self.size_bytes - self._uncounted_bytes
+
+    def beginning(self, size_bytes: int) -> bytes:
+        """As many of the first bytes that count, or all where there are fewer. Raises ArchiveUnavailable."""
+        try:
+            return os.pread(self._descriptor, min(size_bytes, self.counted_bytes), self._uncounted_bytes)
+        except OSError as error:
+            raise translation("reading from incoming", error) from error
 
     def content(self) -> memoryview:
         """The bytes that count, as they are in the file; without a copy of them. Raises ArchiveUnavailable."""

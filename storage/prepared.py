@@ -1,14 +1,17 @@
-"""Statements that are executed for every instance: compiled once, since compiling costs more than they do."""
+"""Statements that are executed for every instance: compiled once, since compiling costs more than they do.
+
+SQLite executes one in less time than SQLAlchemy needs for its books, so there they go to the driver itself.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection
 from sqlalchemy.sql.expression import ClauseElement
 
 
 class _Compiled(NamedTuple):
-    """text: SQL for the driver. order: names of the parameters where it takes them by position, else None."""
+    """text: SQL for the driver. order: names of the parameters where it takes them by position (SQLite), else None."""
 
     text: str
     order: Sequence[str] | None
@@ -21,13 +24,19 @@ class Prepared:
         self._build = build
         self._compiled: dict[str, _Compiled] = {}
 
-    def execute(self, connection: Connection, **parameters: Any) -> CursorResult[Any]:
-        """Execute it once with these parameters."""
+    def first(self, connection: Connection, **parameters: Any) -> Sequence[Any] | None:
+        """Execute it once with these parameters; the first row of what it returns."""
         name = connection.dialect.name
         if name not in self._compiled:
             compiled = self._build(name).compile(dialect=connection.dialect)
             self._compiled[name] = _Compiled(str(compiled), getattr(compiled, "positiontup", None))
         text, order = self._compiled[name]
         if order is None:
-            return connection.exec_driver_sql(text, parameters)
-        return connection.exec_driver_sql(text, tuple(parameters[key] for key in order))
+            return connection.exec_driver_sql(text, parameters).first()
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(text, [parameters[key] for key in order])
+            row: Sequence[Any] | None = cursor.fetchone()
+        finally:
+            cursor.close()
+        return row

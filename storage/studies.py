@@ -128,18 +128,23 @@ def record_instances(connection: Connection, arrived: Sequence[tuple[Instance, b
 
 def _insert(connection: Connection, instance: Instance) -> Recorded:
     values = {name: getattr(instance, name) for name in INSTANCE_NAMES}
-    if INSERT_INSTANCE.execute(connection, **values).first() is not None:
+    if INSERT_INSTANCE.first(connection, **values) is not None:
         return Recorded.NEW
-    row = DIGEST_OF.execute(connection, sop_instance_uid=instance.sop_instance_uid).one()
-    if row.state == StudyState.REMOVING:
+    found = DIGEST_OF.first(connection, sop_instance_uid=instance.sop_instance_uid)
+    if found is None:  # retention took it between the two statements
         raise _being_removed(instance.study_instance_uid)
-    return Recorded.SAME if row.digest == instance.digest else Recorded.CONFLICT
+    digest, state = found
+    if state == StudyState.REMOVING:
+        raise _being_removed(instance.study_instance_uid)
+    return Recorded.SAME if digest == instance.digest else Recorded.CONFLICT
 
 
 def _touch(connection: Connection, study_instance_uid: str, *, reopens: bool) -> None:
     """Make the study, or note the arrival. Raises StudyBeingRemoved."""
+    if NOTE_ARRIVAL.first(connection, study_instance_uid=study_instance_uid) is not None:
+        return  # nearly always so, and no index has to be written
     statement = TOUCH_AND_REOPEN if reopens else TOUCH
-    if statement.execute(connection, study_instance_uid=study_instance_uid).first() is not None:
+    if statement.first(connection, study_instance_uid=study_instance_uid) is not None:
         return
     # Untouched but locked, on PostgreSQL too, so that what is read here holds until the end.
     found = find_study(connection, study_instance_uid)
@@ -195,6 +200,14 @@ def _touch_study(dialect: str, *, reopens: bool) -> ReturningInsert[tuple[int]]:
 
 
 INSERT_INSTANCE = Prepared(_insert_instance)
+NOTE_ARRIVAL = Prepared(
+    lambda _: (
+        update(studies)
+        .where(studies.c.study_instance_uid == bindparam("study_instance_uid"), IS_RECEIVING)
+        .values(last_received_at=database_now())
+        .returning(studies.c.revision)
+    )
+)
 TOUCH = Prepared(partial(_touch_study, reopens=False))
 TOUCH_AND_REOPEN = Prepared(partial(_touch_study, reopens=True))
 DIGEST_OF = Prepared(

@@ -21,22 +21,24 @@ def translated(url: URL) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise _translate(error, url) from _without_secrets(error, url)
-    except sqlite3.Error as error:  # raised while a connection is set up, before SQLAlchemy looks
-        raise DatabaseUnavailable(f"{shown(url)}: {error}") from error
+    except sqlite3.Error as error:  # while a connection is set up, and of calls that go past SQLAlchemy
+        raise _translate(error, url) from error
 
 
-def _translate(error: SQLAlchemyError, url: URL) -> StorageError:
+def _translate(error: SQLAlchemyError | sqlite3.Error, url: URL) -> StorageError:
     original = error.orig if isinstance(error, DBAPIError) else error
     message = f"{shown(url)}: {type(original).__name__}: {original}"
     for secret in secrets_of(url):
         message = message.replace(secret, "***")
     if getattr(original, "sqlstate", None) == DISK_FULL or "database or disk is full" in message:
         return DatabaseFull(message)
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    ):
-        return DatabaseUnavailable(message)
-    return DatabaseFailure(message)
+    if isinstance(error, sqlite3.Error):
+        may_pass = not isinstance(error, sqlite3.IntegrityError)
+    else:
+        may_pass = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or (
+            isinstance(error, DBAPIError) and error.connection_invalidated
+        )
+    return DatabaseUnavailable(message) if may_pass else DatabaseFailure(message)
 
 
 def _without_secrets(error: SQLAlchemyError, url: URL) -> SQLAlchemyError | None:

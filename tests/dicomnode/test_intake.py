@@ -8,7 +8,7 @@ from pydicom import Dataset, dcmread
 
 from dicomnode.assembly import Stores
 from dicomnode.errors import RefusedInstance
-from dicomnode.intake import Intake
+from dicomnode.intake import BEGINNING_BYTES, Intake
 from storage.archive import Archive
 from storage.studies import Recorded, find_instance, instances_of
 from tests.support.earlier import as_before
@@ -46,6 +46,14 @@ def test_the_same_bytes_again_are_no_second_instance(intake: Intake, tmp_path: P
     take(intake, dataset)
     assert take(intake, dataset).recorded is Recorded.SAME
     assert len(_files(tmp_path)) == 1
+
+
+def test_headers_may_be_long(intake: Intake) -> None:
+    """What an instance is filed by may stand behind more than is looked at first."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    dataset.ImageComments = "x" * 10_000
+    dataset.AdditionalPatientHistory = "y" * 2 * BEGINNING_BYTES  # (0010,21B0), before the UIDs of group 0020
+    assert take(intake, dataset).instance.study_instance_uid == "1.2.3"
 
 
 def test_other_bytes_under_a_known_uid_are_refused(stores: Stores, intake: Intake, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +60,15 @@ def test_an_exception_is_in_its_line(stream: io.StringIO) -> None:
     except ValueError:
         logs.get_logger("dicomnode.test").exception("job failed")
     assert "ValueError: invalid literal" in str(_lines(stream)[0]["exception"])
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk takes the line, not the instance that it tells of."""
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr("sys.stderr", full)
+        logs.configure("json", "INFO")
+        logs.get_logger("dicomnode.test").info("stored")
+        with pytest.raises(OSError, match="No space"):
+            full.flush()
+        with suppress(OSError):
+            full.close()

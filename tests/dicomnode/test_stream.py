@@ -19,7 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicomnode.stream import EncodingError, read_attributes
+from dicomnode.stream import BeginningTooShort, EncodingError, read_attributes
 
 TAGS = frozenset({0x00080018, 0x0020000D, 0x00080060})
 LIMIT = 10_000_000
@@ -51,6 +51,30 @@ def _encode(dataset: Dataset, syntax: UID, *, undefined: bool = False) -> bytes:
     writer.is_implicit_VR = syntax == ImplicitVRLittleEndian
     write_dataset(writer, dataset)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_a_beginning_says_what_the_whole_says_or_that_it_is_too_short(syntax: UID, *, undefined: bool) -> None:
+    """Wherever it is cut off; pixels need not be seen, a length beyond the end is told all the same."""
+    data = _encode(_dataset(), syntax, undefined=undefined)
+    whole = read_attributes(data, syntax, TAGS, LIMIT)
+    enough = []
+    for cut in range(len(data)):
+        try:
+            enough.append(read_attributes(data[:cut], syntax, TAGS, LIMIT, len(data)) == whole)
+        except BeginningTooShort:
+            assert cut <= len(data) - 256
+        else:
+            with pytest.raises(EncodingError, match=r"declares 256 bytes, 255 are there"):
+                read_attributes(data[:cut], syntax, TAGS, LIMIT, len(data) - 1)
+    assert enough == [True] * 256
+
+
+def test_of_a_deflated_dataset_all_is_needed() -> None:
+    """Nothing is where its length says before it is inflated."""
+    with pytest.raises(BeginningTooShort):
+        read_attributes(b"x" * 10, DeflatedExplicitVRLittleEndian, TAGS, LIMIT, 11)
 
 
 @pytest.mark.parametrize("undefined", [False, True])

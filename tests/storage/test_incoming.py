@@ -50,4 +50,5 @@ def test_the_digest_covers_what_counts(tmp_path: Path, size: int) -> None:
         file.write(memoryview(data)[start : start + 3000])
     assert file.digest() == xxhash.xxh3_128_hexdigest(data)
     assert bytes(file.content()) == data
+    assert file.beginning(4096) == data[:4096]
     file.discard()

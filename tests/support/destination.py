@@ -1,14 +1,15 @@
 """An archive under the test's control: it keeps what it gets, and can be slow, failing or gone."""
 
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
-from pynetdicom.events import Event
+from pynetdicom.events import Event, EventHandlerType
 
 from tests.support.waiting import free_port, wait_until
 
@@ -17,7 +18,11 @@ OUT_OF_RESOURCES = 0xA700
 
 
 class ControlledArchive:
-    """Takes C-STORE. hold: requests wait while it is cleared; status: what is answered."""
+    """Takes C-STORE. hold: requests wait while it is cleared; status: what is answered.
+
+    server_tls, client_tls: where it speaks TLS; more_contexts, more_handlers: SOP classes of other services, and who
+    answers.
+    """
 
     ae_title = "ARCHIVE"
 
@@ -27,6 +32,10 @@ class ControlledArchive:
         self.hold.set()
         self.status = SUCCESS
         self.requests: list[Dataset] = []
+        self.server_tls: ssl.SSLContext | None = None
+        self.client_tls: ssl.SSLContext | None = None
+        self.more_contexts: Sequence[str] = ()
+        self.more_handlers: Sequence[EventHandlerType] = ()
         self._stored_at: list[tuple[str, float]] = []
         self._lock = threading.Lock()
 
@@ -37,8 +46,13 @@ class ControlledArchive:
         for context in AllStoragePresentationContexts:
             if context.abstract_syntax is not None:
                 entity.add_supported_context(context.abstract_syntax, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        for sop_class in self.more_contexts:
+            entity.add_supported_context(sop_class)
+        for context in entity.supported_contexts:  # C-GET: the requestor is the one that stores
+            context.scu_role = context.scp_role = True
+        handlers = [(evt.EVT_C_STORE, self._store), *self.more_handlers]
         server = entity.start_server(
-            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+            ("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.server_tls
         )
         try:
             yield self

@@ -24,9 +24,10 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 @dataclass(frozen=True, slots=True)
 class ObjectStorage:
-    """The service. Each test has its own bucket."""
+    """The service. Each test has its own bucket. pid: its process."""
 
     port: int
+    pid: int
 
     @property
     def endpoint(self) -> str:
@@ -71,7 +72,7 @@ def running_object_storage(folder: Path) -> Iterator[ObjectStorage]:
 
     try:
         wait_until(started, "the object storage answers", timeout_s=120)
-        yield ObjectStorage(port)
+        yield ObjectStorage(port, process.pid)
     finally:
         process.kill()
         process.wait()

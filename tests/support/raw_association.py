@@ -4,6 +4,7 @@ PS3.8 9.3 (protocol data units) and PS3.7 9.3.1 (C-STORE). Each message waits fo
 """
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -128,12 +129,15 @@ class RawAssociation:
         calling: str,
         called: str,
         user: UserIdentityNegotiation | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Connect and negotiate."""
         request = association_request(sop_class_uid, transfer_syntax_uid, calling=calling, called=called, user=user)
         wire = socket.create_connection(("127.0.0.1", port), timeout=60)
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
+            if tls is not None:
+                wire = tls.wrap_socket(wire, server_hostname="127.0.0.1")
             return cls(wire, sop_class_uid, _negotiate(wire, A_ASSOCIATE_RQ(request).encode()))
         except BaseException:
             wire.close()
@@ -214,10 +218,11 @@ def raw_association(
     calling: str = "STORESCU",
     called: str = "DICOMNODE",
     user: UserIdentityNegotiation | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[RawAssociation]:
     """An association that is released at the end if the peer still holds it. user: whom the request names."""
     association = RawAssociation.open(
-        port, sop_class_uid, transfer_syntax_uid, calling=calling, called=called, user=user
+        port, sop_class_uid, transfer_syntax_uid, calling=calling, called=called, user=user, tls=tls
     )
     try:
         yield association

@@ -1,45 +1,62 @@
 """Kill at random, break things at random, then set everything right and look whether anything was lost or doubled."""
 
 import json
+import os
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
+import trustme
+
+from dicomnode.secure import client_context, server_context
 from storage.archive import Archive as NodeArchive
 from storage.database import Database
+from tests.support.certificates import issue
 from tests.support.node import Destination, NodeConfig
+from tests.support.object_storage import CREDENTIALS, ObjectStorage, running_object_storage
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import free_port
 from tests.torture import faults, verdict
 from tests.torture.crew import Crew
 from tests.torture.load import Pacs
+from tests.torture.peer import Archive
+from tests.torture.shape import LEASE_S, Shape
+from tests.torture.web import web_pacs
 
-ROLES = ("receive", "work", "work2", "send")
-LEASE_S = 2.0
-SETTINGS = {
-    "worker": {"lease_s": LEASE_S, "retry_after_s": 0.1, "max_attempts": 100_000, "job_deadline_s": 60.0},
-    "sender": {"lease_s": LEASE_S, "retry_after_s": 0.1, "retry_after_max_s": 0.5, "max_attempts": 100_000},
-    "archive": {"min_free_bytes": 1024 * 1024},
-}
-MEAN_PAUSE_S = 0.3  # between two kills
 KILLS_IN_A_ROW = 3  # by turns with nothing else wrong, and within one fault
+CHILDREN = 0.5  # share of the kills that hit a child of a process that has some
 EVENTS = frozenset(
     {
+        "commitment overdue",
+        "commitment unknown",
+        "committed",
         "delivery failed",
         "delivery recovered",
+        "fetched",
         "job failed",
         "job recovered",
         "job superseded",
         "lease lost",
+        "not committed",
+        "orphan adopted",
+        "orphan removed",
+        "receiver process ended",
         "refused",
         "result dropped",
+        "retrieval failed",
         "round failed",
         "stored again",
+        "study removed",
+        "worker ended",
     }
 )
+Breakable = dict[str, Callable[[], AbstractContextManager[None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +82,7 @@ class Campaign:
     database_kind: str
     kills: int
     seed: int
+    shape: Shape
     say: Callable[[str], None]
     patience_s: float = 300.0
     _faults: Counter[str] = field(default_factory=Counter)
@@ -78,41 +96,19 @@ class Campaign:
         with ExitStack() as stack:
             no_disk = stack.enter_context(faults.small_disk(disk))
             server = stack.enter_context(_server()) if self.database_kind == "postgresql" else None
-            peer = faults.Archive()
-            peer.up()
-            stack.callback(peer.down)
-            config = NodeConfig(
-                self.folder,
-                Destination(peer.ae_title, peer.port),
-                database_url=server.url(server.create_database()) if server else f"sqlite:///{disk / 'node.db'}",
-                quiet_s=0.5,
-                package="finder",
-                archive=disk / "archive",
-                other=SETTINGS,
-            )
+            storage = stack.enter_context(_storage(self.folder)) if self.shape.bucket else None
+            config, peer, pacs, archive = self._parts(stack, disk, server, storage, rng)
             database = Database.open(config.url)
             stack.callback(database.close)
             database.migrate()
             crew = stack.enter_context(Crew(config.write(), self.folder / "node.log"))
-            for name in ROLES:
+            for name in self.shape.roles:
                 crew.start(name)
-            pacs = Pacs(config.port, rng.random(), peer.number_of_studies)
-            stack.callback(pacs.stop)
             pacs.start()
-            breakable: dict[str, Callable[[], AbstractContextManager[None]]] = {
-                "archive away": peer.away,
-                "archive full": peer.full,
-                "worker stands still": lambda: faults.standstill(crew, "work2", LEASE_S * 1.5),
-                "sender stands still": lambda: faults.standstill(crew, "send", LEASE_S * 1.5),
-            }
-            if not no_disk:
-                breakable["disk full"] = lambda: faults.disk_full(disk)
-            if server:
-                breakable["database restart"] = lambda: faults.database_away(server)
-            self._torture(crew, rng, breakable)
+            self._torture(crew, rng, self._breakable(crew, peer, "" if no_disk else disk, server, storage))
             self._settle(crew, pacs, database)
             self._wrong += pacs.failures
-            self._wrong += verdict.judge(database, NodeArchive(config.archive_path), pacs.studies, peer.requests)
+            self._wrong += verdict.judge(database, archive, pacs.studies, peer.requests, removes=self.shape.retention)
             self._wrong += [f"left in incoming: {path.name}" for path in (config.archive_path / "incoming").iterdir()]
         return Outcome(
             kills=self.kills,
@@ -120,15 +116,66 @@ class Campaign:
             instances=sum(len(study.acknowledged) for study in pacs.studies),
             sent_again=pacs.again,
             results=len({str(dataset.SOPInstanceUID) for dataset in peer.requests}),
-            faults=self._faults,
+            faults=self._faults + Counter({f"commitment {how}": count for how, count in peer.reported.items()}),
             events=_events(self.folder / "node.log"),
             wrong=self._wrong,
             seconds=time.monotonic() - started,
         )
 
-    def _torture(
-        self, crew: Crew, rng: random.Random, breakable: dict[str, Callable[[], AbstractContextManager[None]]]
-    ) -> None:
+    def _parts(
+        self,
+        stack: ExitStack,
+        disk: Path,
+        server: PostgresServer | None,
+        storage: ObjectStorage | None,
+        rng: random.Random,
+    ) -> tuple[NodeConfig, Archive, Pacs, NodeArchive]:
+        """The node's configuration, and who is around it: the archive listens, the PACS has not begun."""
+        shape = self.shape
+        port = free_port()
+        identity = issue(trustme.CA(), "peer", self.folder / "tls")
+        peer = Archive(port, rng.random())
+        if shape.tls:
+            peer.server_tls, peer.client_tls = server_context(identity.settings()), client_context(identity.settings())
+        tls = peer.client_tls
+        pacs = Pacs(
+            port, rng.random(), peer.number_of_studies, tls, withholds=bool(shape.pull), repeats=not shape.retention
+        )
+        stack.callback(pacs.stop)
+        peer.holdings = pacs.holdings
+        peer.up()
+        stack.callback(peer.down)
+        bucket = {"url": storage.make_bucket(), "endpoint": storage.endpoint} if storage else {}
+        config = NodeConfig(
+            self.folder,
+            Destination(peer.ae_title, peer.port, commitment=shape.commitment, options={"tls": shape.tls}),
+            database_url=server.url(server.create_database()) if server else f"sqlite:///{disk / 'node.db'}",
+            port=port,
+            quiet_s=0.5,
+            package="finder",
+            senders=("STORESCU", peer.ae_title),
+            archive=disk / "archive",
+            other=shape.sections(identity, bucket, stack.enter_context(web_pacs(pacs.holdings))),
+        )
+        archive = storage.open(bucket["url"], self.folder / "judge") if storage else NodeArchive(config.archive_path)
+        return config, peer, pacs, archive
+
+    def _breakable(
+        self, crew: Crew, peer: Archive, disk: Path | str, server: PostgresServer | None, storage: ObjectStorage | None
+    ) -> Breakable:
+        """The faults of this node, by name. disk: its own, if there is one."""
+        breakable: Breakable = {"archive away": peer.away, "archive full": peer.full}
+        for name in {role.rstrip("0123456789"): role for role in self.shape.roles}.values():
+            breakable[f"{name} stands still"] = partial(faults.standstill, crew, name, LEASE_S * 1.5)
+        if disk:
+            breakable["disk full"] = partial(faults.disk_full, Path(disk))
+        if server:
+            breakable["database restart"] = partial(faults.database_away, server)
+        if storage:
+            breakable["object storage stalls"] = partial(faults.storage_stalls, storage.pid, LEASE_S * 1.5)
+        return breakable
+
+    def _torture(self, crew: Crew, rng: random.Random, breakable: Breakable) -> None:
         done = 0
         for fault in _turns(sorted(breakable), rng):
             if done >= self.kills:
@@ -136,12 +183,19 @@ class Campaign:
             number = min(self.kills - done, KILLS_IN_A_ROW)
             with breakable[fault]() if fault else nullcontext():
                 for _ in range(number):
-                    time.sleep(min(rng.expovariate(1 / MEAN_PAUSE_S), 4 * MEAN_PAUSE_S))
-                    self._kill(crew, rng.choice(crew.names))
+                    time.sleep(min(rng.expovariate(1 / self.shape.mean_pause_s), 4 * self.shape.mean_pause_s))
+                    self._kill_one(crew, rng)
             self._faults[fault] += bool(fault)
             done += number
             if done // 100 != (done - number) // 100:
                 self.say(f"{self.database_kind}: {done} of {self.kills} kills")
+
+    def _kill_one(self, crew: Crew, rng: random.Random) -> None:
+        if not crew.names:
+            return
+        name = rng.choice(crew.names)
+        if not (rng.random() < CHILDREN and crew.kill_child_of(name)):
+            self._kill(crew, name)
 
     def _kill(self, crew: Crew, name: str) -> None:
         status = crew.kill(name)
@@ -151,7 +205,7 @@ class Campaign:
 
     def _settle(self, crew: Crew, pacs: Pacs, database: Database) -> None:
         """Start every role afresh, let everything come to its end, and stop."""
-        for name in ROLES:
+        for name in self.shape.roles:
             self._kill(crew, name)
         pacs.finish(self.patience_s)
         deadline = time.monotonic() + self.patience_s
@@ -160,9 +214,9 @@ class Campaign:
                 self._wrong.append(f"after {self.patience_s:g} s still unfinished: {waiting}")
                 break
             time.sleep(0.1)
-        for name in ROLES:
+        for name in self.shape.roles:
             self._kill(crew, name)
-        for name in ROLES:
+        for name in self.shape.roles:
             crew.kill(name)
 
 
@@ -181,6 +235,12 @@ def _server() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def _storage(folder: Path) -> Iterator[ObjectStorage]:
+    with mock.patch.dict(os.environ, CREDENTIALS), running_object_storage(folder) as storage:
+        yield storage
 
 
 def _events(log: Path) -> Counter[str]:

@@ -6,7 +6,8 @@ loaded and forks: `python -m tests.torture.crew CONFIG` reads commands on its st
     start ROLE  → the process's number
     kill NUMBER → its exit status, negative for a signal: -9 unless it had ended by itself
 
-When the input ends, it ends, and the kernel ends its children (PR_SET_PDEATHSIG).
+When the input ends, it ends, and the kernel ends its children (PR_SET_PDEATHSIG). `python -m tests.torture.crew CONFIG
+worker` is the child that `serve` starts: a process of its own, since that is what it is in a node.
 """
 
 import ctypes
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from dicomnode import logs, rounds, serve, workshop
+from dicomnode import logs, orphans, receivers, rounds, serve, workshop
 from dicomnode.analysis import Model
 from dicomnode.config import Settings, load_settings
 from engines.base import Analysed, ImageOutcome, InputImage
@@ -45,20 +46,38 @@ def _open_model(*_: object) -> Model:
     return model(Finder(Analysed((detection(),))))
 
 
+class _Worker(serve.WorkerProcess):
+    """The child of `serve`, with the finder in place of a model."""
+
+    def __init__(self, config: Path) -> None:
+        super().__init__(config)
+        self._command = [sys.executable, "-m", "tests.torture.crew", str(config), "worker"]
+
+
 def _run(role: str, settings: Settings, config: Path) -> int:
     """Be that role until killed. Returns the exit code, as the command line would."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.dup2(2, 1)
+    return _be(role, settings, config)
+
+
+def _be(role: str, settings: Settings, config: Path) -> int:
     random.seed()
     workshop.open_model = _open_model
     rounds.PAUSE_AFTER_ERROR_S = 0.2
+    serve.RESTART_PAUSE_S = receivers.RESTART_PAUSE_S = 0.1
+    serve.RETENTION_PAUSE_S = 0.3
+    serve.ORPHANS_PAUSE_S, orphans.GRACE_S = 5.0, 10.0
+    serve.WorkerProcess = _Worker
     try:
         if role == "receive":
             serve.receive(settings, config)
+        elif role == "serve":
+            return serve.serve(settings, config)
         elif role == "send":
             serve.send(settings)
         else:
-            serve.work(settings, with_parent=False)
+            serve.work(settings, with_parent=role == "worker")
     except Exception:  # noqa: BLE001  what the command line does too
         traceback.print_exc()
         return 1
@@ -85,6 +104,8 @@ def main() -> None:
     config = Path(sys.argv[1])
     settings = load_settings(config)
     logs.configure("json", "INFO")
+    if len(sys.argv) > 2:
+        raise SystemExit(_be(sys.argv[2], settings, config))
     while line := sys.stdin.readline():
         command, argument = line.split()
         sys.stdout.write(f"{_fork(argument, settings, config) if command == 'start' else _kill(int(argument))}\n")
@@ -119,12 +140,23 @@ class Crew:
         return [name for name in self._numbers if name not in self._standing]
 
     def start(self, name: str) -> None:
-        """Start a role: `receive`, `send`, `work`, or one of these with a number behind, as `work2`."""
+        """Start a role: `serve`, `receive`, `send`, `work`, or one of these with a number behind, as `work2`."""
         self._numbers[name] = self._ask("start", name.rstrip("0123456789"))
 
     def kill(self, name: str) -> int:
         """Kill -9. Returns the exit status: other than -9 where it had ended by itself."""
         return self._ask("kill", str(self._numbers.pop(name)))
+
+    def kill_child_of(self, name: str) -> bool:
+        """Kill -9 a process that a role has started, if there is one; the role starts it again."""
+        tasks = Path("/proc", str(self._numbers[name]), "task")
+        try:
+            children = [int(number) for task in tasks.iterdir() for number in (task / "children").read_text().split()]
+            if children:
+                os.kill(random.choice(children), signal.SIGKILL)  # noqa: S311  not for secrets
+        except OSError:  # it has just ended
+            return False
+        return bool(children)
 
     def stand_still(self, name: str) -> None:
         """Let it do nothing until `go_on`; nor is it to be killed meanwhile."""

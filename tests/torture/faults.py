@@ -1,4 +1,4 @@
-"""What goes wrong besides processes that die: the disk, the database, the archive, a process that stands still.
+"""What goes wrong besides processes that die: the disk, the stores, a process that stands still.
 
 Each is a context manager: wrong inside, right again after.
 """
@@ -6,12 +6,12 @@ Each is a context manager: wrong inside, right again after.
 import contextlib
 import errno
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.destination import OUT_OF_RESOURCES, SUCCESS, ControlledArchive
 from tests.support.postgres import PostgresServer
 from tests.torture.crew import Crew
 
@@ -63,42 +63,16 @@ def database_away(server: PostgresServer) -> Iterator[None]:
         server.start()
 
 
-class Archive(ControlledArchive):
-    """The archive that results go to; starts and stops."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._listening = contextlib.ExitStack()
-
-    def up(self) -> None:
-        """Listen."""
-        self._listening.enter_context(self.listening())
-
-    def down(self) -> None:
-        """Cut what is open, and listen no more."""
-        self._listening.close()
-
-    def number_of_studies(self) -> int:
-        """Of how many studies it has got something."""
-        return len({str(dataset.StudyInstanceUID) for dataset in list(self.requests)})
-
-    @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """Nobody listens."""
-        self.down()
-        try:
-            yield
-        finally:
-            self.up()
-
-    @contextlib.contextmanager
-    def full(self) -> Iterator[None]:
-        """It refuses what it gets."""
-        self.status = OUT_OF_RESOURCES
-        try:
-            yield
-        finally:
-            self.status = SUCCESS
+@contextlib.contextmanager
+def storage_stalls(number: int, for_s: float) -> Iterator[None]:
+    """The object storage, a process, answers nothing for a while."""
+    os.kill(number, signal.SIGSTOP)
+    until = time.monotonic() + for_s
+    try:
+        yield
+    finally:
+        time.sleep(max(0.0, until - time.monotonic()))
+        os.kill(number, signal.SIGCONT)
 
 
 @contextlib.contextmanager

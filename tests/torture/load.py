@@ -4,6 +4,7 @@ What it was promised is what the verdict holds the node to.
 """
 
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -22,38 +23,56 @@ OPEN_STUDIES = 10  # how many are on their way at once
 SENT_AGAIN = 0.2  # share of what was acknowledged already
 HELD_BACK = 0.1  # share of the studies whose last image comes late
 HOLD_BACK_S = 3.0
+WITHHELD = 0.3  # share of the studies whose last image the node has to fetch, where it fetches
 PER_ASSOCIATION = 5
 
 
 @dataclass(eq=False)
 class Sent:
-    """A study: its instances by UID, those of which the node said Success, and when its last may go."""
+    """A study: its instances by UID, those of which the node said Success, and when its last may go.
+
+    withheld: those that are never sent; the node fetches them.
+    """
 
     uid: str
     instances: dict[str, bytes]
     complete_after: float
+    withheld: frozenset[str] = frozenset()
     acknowledged: set[str] = field(default_factory=set)
 
     @property
     def open(self) -> list[str]:
         """Instances that may be sent and are not acknowledged."""
         uids = list(self.instances) if time.monotonic() > self.complete_after else list(self.instances)[:-1]
-        return [uid for uid in uids if uid not in self.acknowledged]
+        return [uid for uid in uids if uid not in self.acknowledged and uid not in self.withheld]
 
     @property
     def done(self) -> bool:
-        """Whether all of it was acknowledged."""
-        return len(self.acknowledged) == len(self.instances)
+        """Whether all that is sent was acknowledged."""
+        return self.instances.keys() - self.withheld <= self.acknowledged
 
 
 class Pacs:
     """Sends over two associations at a time while it runs. failures: answers that no fault explains.
 
-    number_answered: of how many studies there are results; it does not run ahead by more than some.
+    number_answered: of how many studies there are results; it does not run ahead by more than some. withholds: whether
+    the node has to fetch something; repeats: whether finished studies are sent again.
     """
 
-    def __init__(self, port: int, seed: float, number_answered: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        port: int,
+        seed: float,
+        number_answered: Callable[[], int],
+        tls: ssl.SSLContext | None = None,
+        *,
+        withholds: bool = False,
+        repeats: bool = True,
+    ) -> None:
         self._port = port
+        self._tls = tls
+        self._withholds = withholds
+        self._repeats = repeats
         self._rng = random.Random(seed)  # noqa: S311  to be repeatable
         self._number_answered = number_answered
         self._lock = threading.Lock()
@@ -64,6 +83,10 @@ class Pacs:
         self.studies: list[Sent] = []
         self.failures: list[str] = []
         self.again = 0
+
+    def holdings(self) -> dict[str, dict[str, bytes]]:
+        """What it has, by study and SOP Instance UID; also what it does not send."""
+        return {study.uid: study.instances for study in list(self.studies)}
 
     def start(self) -> None:
         """Begin."""
@@ -102,7 +125,7 @@ class Pacs:
         if not batch:
             return
         sop_class = DigitalMammographyXRayImageStorageForPresentation
-        with raw_association(self._port, sop_class, ExplicitVRLittleEndian) as peer:
+        with raw_association(self._port, sop_class, ExplicitVRLittleEndian, tls=self._tls) as peer:
             for study, uid in batch:
                 answer = peer.store(uid, study.instances[uid])
                 if answer.status == SUCCESS:
@@ -120,7 +143,8 @@ class Pacs:
                 self.studies.append(self._new_study())
                 unfinished.append(self.studies[-1])
             batch = [(study, uid) for study in unfinished for uid in study.open]
-            before = [(study, uid) for study in self.studies[-50:] for uid in study.acknowledged]
+            again = self.studies[-50:] if self._repeats else [study for study in unfinished if study.acknowledged]
+            before = [(study, uid) for study in again for uid in study.acknowledged]
             batch += self._rng.sample(before, int(len(before) * SENT_AGAIN * self._rng.random() / 10))
             self._rng.shuffle(batch)
             return batch[:PER_ASSOCIATION]
@@ -136,7 +160,8 @@ class Pacs:
             marked = template.replace(_MARKS[0], study.encode()).replace(_MARKS[1], series.encode())
             instances[sop] = marked.replace(_MARKS[2], sop.encode())
         late = self._rng.random() < HELD_BACK
-        return Sent(study, instances, time.monotonic() + HOLD_BACK_S if late else 0.0)
+        withheld = frozenset({sop} if self._withholds and self._rng.random() < WITHHELD else ())
+        return Sent(study, instances, time.monotonic() + HOLD_BACK_S if late else 0.0, withheld)
 
 
 _MARKS = [f"2.25.{digit * 39}".encode() for digit in "123"]

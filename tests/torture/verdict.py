@@ -21,12 +21,17 @@ def unfinished(database: Database) -> dict[str, int]:
             **{f"jobs {state}": count for state, count in queue.job_counts(connection).items()},
             **{f"deliveries {state}": count for state, count in outbox.delivery_counts(connection).items()},
         }
-    final = {"studies done", "jobs done", "jobs superseded", "deliveries delivered"}
+    final = {"studies done", "studies removed", "jobs done", "jobs superseded", "deliveries delivered"}
     return {name: count for name, count in counts.items() if count and name not in final}
 
 
-def judge(database: Database, archive: Archive, sent: Sequence[Sent], received: Sequence[Dataset]) -> Iterator[str]:
-    """Every fault, one line each. received: what came to the destination, repeats included."""
+def judge(
+    database: Database, archive: Archive, sent: Sequence[Sent], received: Sequence[Dataset], *, removes: bool
+) -> Iterator[str]:
+    """Every fault, one line each. received: what came to the destination, repeats included; removes: see below.
+
+    Where retention removes studies, no more is known of one that it has removed than that its results went before.
+    """
     yield from (f"archive: {problem.object_key}: {problem.reason}" for problem in check_archive(database, archive))
     by_study: dict[str, list[Dataset]] = defaultdict(list)
     for dataset in received:
@@ -34,7 +39,29 @@ def judge(database: Database, archive: Archive, sent: Sequence[Sent], received: 
     known = {study.uid for study in sent}
     yield from (f"{uid}: a result of a study that nobody sent" for uid in by_study.keys() - known)
     for study in sent:
-        yield from (f"{study.uid}: {fault}" for fault in _judge_study(database, study, by_study[study.uid]))
+        if removes and _was_removed(database, study.uid):
+            faults = _judge_removed(archive, database, study, by_study[study.uid])
+        else:
+            faults = _judge_study(database, study, by_study[study.uid])
+        yield from (f"{study.uid}: {fault}" for fault in faults)
+
+
+def _was_removed(database: Database, uid: str) -> bool:
+    with database.transaction() as connection:
+        record = studies.find_study(connection, uid)
+    return record is not None and record.removed_instances is not None
+
+
+def _judge_removed(archive: Archive, database: Database, sent: Sent, received: Sequence[Dataset]) -> Iterator[str]:
+    """It may have come again since, in part; but it never goes before it was reported whole."""
+    reported = {uid for dataset in received if dataset.Modality == "SR" for uid in _images(dataset)}
+    if missing := sent.instances.keys() - reported:
+        yield f"removed, and {len(missing)} images were in no report: {min(missing)}"
+    with database.transaction() as connection:
+        record = studies.find_study(connection, sent.uid)
+        rows = studies.instances_of(connection, sent.uid)
+    if record is not None and record.state is StudyState.REMOVED and (rows or [*archive.keys(sent.uid)]):
+        yield "removed, and something of it is left"
 
 
 def _judge_study(database: Database, sent: Sent, received: Sequence[Dataset]) -> Iterator[str]:

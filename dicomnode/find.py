@@ -1,7 +1,8 @@
 """Asking a PACS what it has: C-FIND in the Study Root information model (PS3.4 C.6.2)."""
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from pydicom import Dataset
 from pynetdicom import AE, build_context, evt
@@ -22,9 +23,11 @@ from dicomnode.remote import (
     read_series,
     read_study,
 )
-from dicomnode.sockets import send_at_once
+from dicomnode.sockets import Cutter, send_at_once
 
 PENDING = frozenset({0xFF00, 0xFF01})  # PS3.4 table C.4-1
+PATIENCE = 3.0  # how many times the time for one answer all of them may take
+LONGEST_LIST = 100_000
 
 
 class Caller:
@@ -36,30 +39,44 @@ class Caller:
         self._tls = tls
         self.where = f"{pacs.ae_title} at {pacs.host}:{pacs.port}"
 
+    @contextmanager
     def call(
         self,
         contexts: Sequence[PresentationContext],
         silence_s: float,
+        limit_s: float,
         roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
         handlers: Sequence[EventHandlerType] = (),
-    ) -> Association:
-        """Open an association. silence_s: how long an answer may take."""
+    ) -> Iterator[Association]:
+        """An open association, aborted where the block raises, else released.
+
+        silence_s: how long an answer may take; limit_s: everything together, then the connection is cut.
+        """
         entity = AE(ae_title=self._calling)
         entity.connection_timeout = entity.acse_timeout = self._pacs.connect_timeout_s
         entity.dimse_timeout = entity.network_timeout = silence_s
-        association = entity.associate(
-            self._pacs.host,
-            self._pacs.port,
-            contexts=list(contexts),
-            ae_title=self._pacs.ae_title,
-            ext_neg=list(roles),
-            evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once), *handlers],
-            tls_args=(self._tls, self._pacs.host) if self._pacs.tls and self._tls else None,
-        )
-        if not association.is_established:
-            why = "refused the association" if association.is_rejected else "cannot be reached"
-            raise QueryFailed(f"{self.where} {why}")
-        return association
+        cutter = Cutter()
+        opened = [(evt.EVT_CONN_OPEN, send_at_once), (evt.EVT_CONN_OPEN, cutter.take)]
+        with cutter.within(limit_s):
+            association = entity.associate(
+                self._pacs.host,
+                self._pacs.port,
+                contexts=list(contexts),
+                ae_title=self._pacs.ae_title,
+                ext_neg=list(roles),
+                evt_handlers=[*opened, *handlers],
+                tls_args=(self._tls, self._pacs.host) if self._pacs.tls and self._tls else None,
+            )
+            if not association.is_established:
+                why = "refused the association" if association.is_rejected else "cannot be reached"
+                raise QueryFailed(f"{self.where} {why}")
+            try:
+                yield association
+            except BaseException:
+                association.abort()
+                raise
+            if association.is_established:
+                association.release()
 
 
 class Finder:
@@ -94,21 +111,23 @@ class Finder:
 
     def _find(self, identifier: Dataset) -> list[Dataset]:
         model = StudyRootQueryRetrieveInformationModelFind
-        association = self._caller.call([build_context(model)], self._silence_s)
+        where, limit_s = self._caller.where, self._silence_s * PATIENCE
         found: list[Dataset] = []
-        try:
-            for answer, item in association.send_c_find(identifier, model):
-                status = answer.get("Status")
-                if status in PENDING and item is not None:
-                    found.append(item)
-                elif status != 0x0000:
-                    said = "nothing" if status is None else f"0x{status:04X}"
-                    raise QueryFailed(f"{self._caller.where} answered {said} to C-FIND")
-        except ValueError:  # no presentation context was accepted
-            raise QueryFailed(f"{self._caller.where} does not offer C-FIND") from None
-        finally:
-            if association.is_established:
-                association.release()
+        with self._caller.call([build_context(model)], self._silence_s, limit_s) as association:
+            try:
+                for answer, item in association.send_c_find(identifier, model):
+                    status = answer.get("Status")
+                    if status in PENDING and item is not None:
+                        found.append(item)
+                    elif status != 0x0000:
+                        said = "nothing" if status is None else f"0x{status:04X}"
+                        raise QueryFailed(f"{where} answered {said} to C-FIND")
+                    if len(found) > LONGEST_LIST:
+                        raise QueryFailed(f"{where} gives more than {LONGEST_LIST} answers")
+            except ValueError:  # no presentation context was accepted
+                raise QueryFailed(f"{where} does not offer C-FIND") from None
+            except RuntimeError:  # the association ended before the question
+                raise QueryFailed(f"{where} cannot be reached") from None
         return found
 
 

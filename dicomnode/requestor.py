@@ -9,6 +9,7 @@ import contextlib
 import socket
 import ssl
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class Requestor:
     def __init__(self, peer: Peer, contexts: Sequence[PresentationContext], on_report: OnReport | None = None) -> None:
         """Connect and negotiate. Raises Rejected."""
         self._on_report = on_report
+        self._answer_s = peer.answer_s
         self._message_id = 0
         self._messages: deque[Message] = deque()
         self._assembler = Assembler(self._open_sink, dimse.parse_request_or_response)
@@ -100,7 +102,7 @@ class Requestor:
             self._send(first + pdu)
             first = b""
         self._send(first)
-        answer = self._next().command
+        answer = self._next(self._deadline()).command
         if not answer.field & dimse.RESPONSE or answer.message_id != self._message_id:
             raise ProtocolError("an answer to something else")
         return answer
@@ -108,9 +110,10 @@ class Requestor:
     def release(self) -> None:
         """End the association in order."""
         self._send(HEADER.pack(RELEASE_RQ, 4) + bytes(4))
+        until = self._deadline()
         with contextlib.suppress(_Released):
             while True:
-                self._next()
+                self._next(until)
 
     def close(self) -> None:
         """Close the connection, released or not."""
@@ -150,14 +153,18 @@ class Requestor:
             raise ProtocolError(f"the association's answer cannot be read: {error}") from error
 
     def _take(self, contexts: Sequence[PresentationContext], accepted: A_ASSOCIATE_AC) -> None:
-        asked = {context.context_id: str(context.abstract_syntax) for context in contexts}
+        asked = {context.context_id: context for context in contexts}
         answer = accepted.to_primitive()
         if not answer.presentation_context_definition_results_list:
             raise ValueError("no presentation context is answered")
         for result in answer.presentation_context_definition_results_list:
             number = result.context_id
-            if result.result == 0 and number is not None and number in asked:
-                self.contexts[number] = Context(asked[number], str(result.transfer_syntax[0]))
+            if result.result != 0 or number is None or number not in asked:
+                continue
+            # One that was not proposed is no acceptance (PS3.8 9.3.3.2), and nobody here could encode in it.
+            syntax = str(result.transfer_syntax[0])
+            if syntax in map(str, asked[number].transfer_syntax):
+                self.contexts[number] = Context(str(asked[number].abstract_syntax), syntax)
         limit = answer.maximum_length_received or MAXIMUM_PDU
         self._room = max(min(limit, MAXIMUM_PDU) - ITEM_HEADER, 1)
 
@@ -168,10 +175,18 @@ class Requestor:
             flags = LAST if start + self._room >= len(dataset) else 0
             yield DATA_ITEM.pack(P_DATA, len(part) + ITEM_HEADER, len(part) + 2, context_id, flags) + part
 
-    def _next(self) -> Message:
-        """The next message that is no report; those are answered on the way. Raises _Released too."""
+    def _deadline(self) -> float:
+        return time.monotonic() + self._answer_s
+
+    def _next(self, until: float) -> Message:
+        """The next message that is no report; those are answered on the way. Raises _Released too.
+
+        until: the end of patience, also with a peer that goes on talking and never answers.
+        """
         while True:
             while not self._messages:
+                if time.monotonic() > until:
+                    raise PeerGone("no answer for too long")
                 self._read()
             message = self._messages.popleft()
             if message.command.field != dimse.N_EVENT_REPORT_RQ:
@@ -190,7 +205,7 @@ class Requestor:
     def _read(self) -> None:
         kind, _, body = self._pdu(MAXIMUM_PDU)
         if kind == RELEASE_RP:
-            raise _Released
+            raise _Released("released by the peer")
         if kind == RELEASE_RQ:
             self._send(RELEASE_RP_PDU)
             raise PeerGone("released by the peer")
@@ -229,14 +244,20 @@ class Requestor:
         return bytes(data)
 
     def _send(self, data: bytes) -> None:
+        until = self._deadline()
+        rest = memoryview(data)
         try:
-            self._socket.sendall(data)
+            while rest := rest[self._socket.send(rest) :]:
+                if time.monotonic() > until:
+                    raise PeerGone("takes too long to take anything")
+        except BlockingIOError:  # how a blocking socket says that SO_SNDTIMEO is over
+            raise PeerGone("takes nothing for too long") from None
         except OSError as error:
             raise PeerGone(str(error)) from None
 
 
-class _Released(Exception):  # noqa: N818  the end
-    """The peer has answered our release."""
+class _Released(PeerGone):
+    """The peer has answered our release, or says so unasked."""
 
 
 def _connect(peer: Peer) -> socket.socket:

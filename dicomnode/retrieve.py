@@ -10,7 +10,6 @@ from typing import cast
 
 from pydicom import Dataset
 from pynetdicom import build_context, build_role, evt
-from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext
@@ -36,6 +35,8 @@ MEANINGS = {  # PS3.4 tables C.4-2 and C.4-3
     0xFE00: "cancelled",
 }
 CONTEXTS_LEFT = 127  # PS3.8 9.3.2.2: 128 of them, one for C-GET itself
+# How many times its limit a retrieval may take: silent for one after the last word of another (PS3.4 C.4.2.2).
+PATIENCE = 2.0
 UIDS_AT_ONCE = 500  # of 64 characters, well inside the 64 KiB of an element
 Responses = Iterator[tuple[Dataset, Dataset | None]]
 
@@ -68,20 +69,21 @@ class DimsePacs(Finder):
 
     def _move(self, identifier: Dataset) -> None:
         model = StudyRootQueryRetrieveInformationModelMove
-        association = self._caller.call([build_context(model)], self._timeout_s)
-        self._follow(association, "C-MOVE", lambda: association.send_c_move(identifier, self._move_to, model))
+        with self._caller.call([build_context(model)], self._timeout_s, self._timeout_s * PATIENCE) as association:
+            self._follow("C-MOVE", lambda: association.send_c_move(identifier, self._move_to, model))
 
     def _get(self, identifier: Dataset, sop_class_uids: set[str], fetched: Fetched) -> None:
         model = StudyRootQueryRetrieveInformationModelGet
-        association = self._caller.call(
+        with self._caller.call(
             [build_context(model), *_contexts(sop_class_uids)],
             self._timeout_s,
+            self._timeout_s * PATIENCE,
             [build_role(uid, scp_role=True) for uid in sorted(sop_class_uids)],
             [(evt.EVT_C_STORE, lambda event: _store(event, fetched))],
-        )
-        self._follow(association, "C-GET", lambda: association.send_c_get(identifier, model))
+        ) as association:
+            self._follow("C-GET", lambda: association.send_c_get(identifier, model))
 
-    def _follow(self, association: Association, operation: str, start: Callable[[], Responses]) -> None:
+    def _follow(self, operation: str, start: Callable[[], Responses]) -> None:
         """Listen to the responses until the last one, or until it takes too long. Raises RetrievalFailed."""
         until = time.monotonic() + self._timeout_s
         objection = ""
@@ -92,11 +94,10 @@ class DimsePacs(Finder):
                     break
         except ValueError:  # no presentation context was accepted
             objection = "does not offer it"
+        except RuntimeError:  # the association ended before the request
+            objection = "cannot be reached"
         if objection:
-            association.abort()
             raise RetrievalFailed(f"{operation}: {self._caller.where} {objection}")
-        if association.is_established:
-            association.release()
 
     def _objection(self, answer: Dataset, is_late: bool) -> str:
         status = answer.get("Status")

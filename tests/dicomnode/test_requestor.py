@@ -46,13 +46,13 @@ def _contexts() -> list[PresentationContext]:
     return [build_context(MAMMOGRAM, [ExplicitVRLittleEndian]), build_context(StorageCommitmentPushModel)]
 
 
-def _accepted(maximum: int = 16384) -> bytes:
+def _accepted(maximum: int = 16384, syntax: str = ExplicitVRLittleEndian) -> bytes:
     """An A-ASSOCIATE-AC for the first context alone."""
     answer = A_ASSOCIATE()
     answer.application_context_name = "1.2.840.10008.3.1.1.1"
     answer.calling_ae_title, answer.called_ae_title = "NODE", "DICOMNODE"
     answer.result, answer.result_source = 0, 1
-    context = build_context(MAMMOGRAM, [ExplicitVRLittleEndian])
+    context = build_context(MAMMOGRAM, [syntax])
     context.context_id, context.result = 1, 0
     answer.presentation_context_definition_results_list = [context]
     length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
@@ -175,9 +175,10 @@ def test_an_answer_that_is_none_opens_nothing(answer: bytes, error: type[Excepti
         (b"\x04\x00\xff\xff\xff\xff", ProtocolError, "PDU of 4294967295 bytes"),
         (b"\x04\x00\x00\x00\x00\x04abcd", ProtocolError, "P-DATA ends inside"),
         (b"\x02\x00\x00\x00\x00\x00", ProtocolError, "PDU type 0x02"),
+        (RELEASED, PeerGone, "released by the peer"),
         (b"", PeerGone, "nothing came for too long"),
     ],
-    ids=["abort", "release", "other message", "request", "4 GiB", "half an item", "accepted again", "silence"],
+    ids=["abort", "release", "other message", "request", "4 GiB", "half", "accepted again", "released", "silence"],
 )
 def test_an_answer_that_is_none_ends_it(image: Dataset, answer: bytes, error: type[Exception], told: str) -> None:
     """Said in time, and the connection is closed."""
@@ -188,6 +189,71 @@ def test_an_answer_that_is_none_ends_it(image: Dataset, answer: bytes, error: ty
             _store(requestor, image)
         assert time.monotonic() - started < 10
         requestor.abort()
+
+
+@contextmanager
+def _endless(first: bytes, again: bytes) -> Iterator[int]:
+    """A peer that accepts, and then says the same for ever, whatever it is asked. Gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def converse() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(first)
+                    while True:
+                        connection.sendall(again)
+                        time.sleep(0.02)
+
+        threading.Thread(target=converse, daemon=True).start()
+        yield int(listener.getsockname()[1])
+
+
+NOTHING = data_pdus(1, b"", b"", 16384)[:-1] + b"\x01"  # a fragment of no byte, and not the last
+
+
+@pytest.mark.parametrize("again", [NOTHING, bytes.fromhex("040000000000")], ids=["fragments", "empty PDUs"])
+@pytest.mark.parametrize("is_asked", [True, False], ids=["asked", "released"])
+def test_a_peer_that_goes_on_talking_is_not_listened_to_for_ever(image: Dataset, again: bytes, is_asked: bool) -> None:
+    """Its words are no answer, nor the end of the association."""
+    with _endless(_accepted(), again) as port:
+        requestor = Requestor(_peer(port, answer_s=0.5), _contexts())
+        started = time.monotonic()
+        with pytest.raises(PeerGone, match="no answer for too long"):
+            _store(requestor, image) if is_asked else requestor.release()
+        assert time.monotonic() - started < 5
+        requestor.close()
+
+
+def test_a_peer_that_takes_drop_by_drop_is_not_waited_for() -> None:
+    """Each drop is progress, and the whole would take a day."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+        def converse() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(_accepted(0))
+                    while connection.recv(512):
+                        time.sleep(0.05)
+
+        threading.Thread(target=converse, daemon=True).start()
+        requestor = Requestor(_peer(int(listener.getsockname()[1]), answer_s=0.5), _contexts())
+        started = time.monotonic()
+        with pytest.raises(PeerGone, match=r"takes .*too long"):
+            requestor.ask(1, partial(encode_store_request, MAMMOGRAM, "1.2.3"), bytes(50_000_000))
+        assert time.monotonic() - started < 10
+        requestor.close()
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, "1.2.3", "1.2.840.10008.1.1"])
+def test_a_transfer_syntax_that_was_not_proposed_is_not_accepted(syntax: str) -> None:
+    """Whatever the peer says of it: nobody could encode in it (PS3.8 9.3.3.2)."""
+    with _scripted(_accepted(syntax=syntax)) as port:
+        requestor = Requestor(_peer(port), _contexts())
+        assert requestor.context_for(MAMMOGRAM, syntax) is None
+        requestor.close()
 
 
 def test_an_answer_in_pieces_and_its_status(image: Dataset) -> None:

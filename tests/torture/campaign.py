@@ -6,7 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from dicomnode.secure import client_context, server_context
 from storage.archive import Archive as NodeArchive
 from storage.database import Database
 from tests.support.certificates import issue
-from tests.support.node import Destination, NodeConfig
+from tests.support.node import Destination, LogLine, NodeConfig
 from tests.support.object_storage import CREDENTIALS, ObjectStorage, running_object_storage
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import free_port
@@ -30,6 +30,7 @@ from tests.torture.shape import LEASE_S, Shape
 from tests.torture.web import web_pacs
 
 KILLS_IN_A_ROW = 3  # by turns with nothing else wrong, and within one fault
+NOT_ASKED = "completeness not asked"
 CHILDREN = 0.5  # share of the kills that hit a child of a process that has some
 EVENTS = frozenset(
     {
@@ -108,7 +109,10 @@ class Campaign:
             self._torture(crew, rng, self._breakable(crew, peer, "" if no_disk else disk, server, storage))
             self._settle(crew, pacs, database)
             self._wrong += pacs.failures
-            self._wrong += verdict.judge(database, archive, pacs.studies, peer.requests, removes=self.shape.retention)
+            unasked = {line["study_instance_uid"] for line in self._lines() if line["event"] == NOT_ASKED}
+            self._wrong += verdict.judge(
+                database, archive, pacs.studies, peer.requests, unasked, removes=self.shape.retention
+            )
             self._wrong += [f"left in incoming: {path.name}" for path in (config.archive_path / "incoming").iterdir()]
         return Outcome(
             kills=self.kills,
@@ -117,10 +121,17 @@ class Campaign:
             sent_again=pacs.again,
             results=len({str(dataset.SOPInstanceUID) for dataset in peer.requests}),
             faults=self._faults + Counter({f"commitment {how}": count for how, count in peer.reported.items()}),
-            events=_events(self.folder / "node.log"),
+            events=Counter(line["event"] for line in self._lines() if line["event"] in EVENTS),
             wrong=self._wrong,
             seconds=time.monotonic() - started,
         )
+
+    def _lines(self) -> Iterator[LogLine]:
+        for line in (self.folder / "node.log").read_text(errors="replace").splitlines():
+            with suppress(ValueError):  # the log of a process that was killed in the middle of one
+                found = json.loads(line)
+                if isinstance(found, dict) and "event" in found:
+                    yield found
 
     def _parts(
         self,
@@ -241,15 +252,6 @@ def _server() -> Iterator[PostgresServer]:
 def _storage(folder: Path) -> Iterator[ObjectStorage]:
     with mock.patch.dict(os.environ, CREDENTIALS), running_object_storage(folder) as storage:
         yield storage
-
-
-def _events(log: Path) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for line in log.read_text(errors="replace").splitlines():
-        if line.startswith("{"):
-            event = json.loads(line).get("event", "")
-            found[event] += event in EVENTS
-    return +found
 
 
 def describe(outcome: Outcome) -> Sequence[str]:

@@ -93,7 +93,7 @@ def _outline(picture: Picture, mask: Mask, scale: float, thickness: int) -> None
 
 
 def _label(picture: Picture, detection: Detection, scale: float, size_px: int) -> None:
-    words = f"{detection.label} {100 * detection.score:.0f}%"
+    words = f"{detection.label}, score {100 * detection.score:.0f} %"  # a bare per cent reads as the risk of cancer
     size = size_px / 1600
     (width, height), base = cv2.getTextSize(words, FONT, size, 1)
     x, top = _corner(detection.box[0], detection.box[1], scale)

@@ -20,7 +20,7 @@ from dicomnode.results.cad_library import cad_library
 from dicomnode.results.coverage import coverage
 from dicomnode.results.document import can_be_referenced, new_document
 from dicomnode.results.identity import MANUFACTURER, VERSION
-from dicomnode.results.measure import box_corners
+from dicomnode.results.measure import box_corners, per_cent
 from dicomnode.results.tracking import TrackedFinding
 from dicomnode.results.wording import finding_sentence, verdict
 from dicomnode.selection import is_breast_image
@@ -139,7 +139,7 @@ def _certainties(study: StudyAnalysis, finding: TrackedFinding) -> list[Dataset]
     values = [(codes.CERTAINTY_OF_FINDING, detection.score)]
     if study.scores.probability_of_cancer and detection.malignancy is not None:
         values.append((codes.PROBABILITY_OF_CANCER, detection.malignancy))
-    return [content.number("HAS PROPERTIES", name, 100 * value, codes.PERCENT) for name, value in values]
+    return [content.number("HAS PROPERTIES", name, per_cent(value), codes.PERCENT) for name, value in values]
 
 
 def _geometry(finding: TrackedFinding, images: _Images) -> list[Dataset]:

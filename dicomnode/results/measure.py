@@ -1,4 +1,4 @@
-"""Sizes of a finding, in mm where the file says how large a pixel is, else in pixels."""
+"""Numbers of a finding as they are reported: sizes in mm where the file says how large a pixel is, and scores."""
 
 from dataclasses import dataclass
 
@@ -22,6 +22,11 @@ class Size:
     in_mm: bool
     shape: str
     basis: str
+
+
+def per_cent(share: float) -> float:
+    """A score or a probability from 0 to 1; more digits than these would only look exact."""
+    return round(100 * share, 1)
 
 
 def box_corners(detection: Detection) -> list[tuple[float, float]]:

@@ -139,7 +139,7 @@ def _words(finding: TrackedFinding) -> hd.pr.TextObject:
     _, top, right, _ = finding.detection.box
     corner = _within(np.array([[right, top]]), finding.image)[0]
     return hd.pr.TextObject(
-        text_value=f"{finding.number}: {finding.label.meaning} {100 * finding.detection.score:.0f} %",
+        text_value=f"{finding.number}: {finding.label.meaning}, score {100 * finding.detection.score:.0f} %",
         units=PIXEL,
         anchor_point=(float(corner[0]), float(corner[1])),
         anchor_point_visible=False,

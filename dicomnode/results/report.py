@@ -15,7 +15,7 @@ from dicomnode.results import codes, content
 from dicomnode.results.document import can_be_referenced, new_document
 from dicomnode.results.identity import MANUFACTURER, device_uid, run_uid, serial_number
 from dicomnode.results.library import image_library
-from dicomnode.results.measure import box_corners, size_of
+from dicomnode.results.measure import box_corners, per_cent, size_of
 from dicomnode.results.regions import TrackedRegion, track_regions
 from dicomnode.results.tracking import TrackedFinding, site_of
 from dicomnode.results.volume_report import region_group, region_sentence, segmentation_header
@@ -23,6 +23,7 @@ from dicomnode.results.wording import Verdict, finding_sentence, verdict
 from engines.base import EngineDescription
 
 SERIES_NUMBER = 8001
+DETECTION_SCORE = "Detection score, uncalibrated"
 
 
 def build_report(study: StudyAnalysis, source: Dataset, findings: Sequence[TrackedFinding]) -> Dataset:
@@ -171,7 +172,7 @@ def _measurements(study: StudyAnalysis, finding: TrackedFinding) -> list[Dataset
     length, surface = (codes.MILLIMETER, codes.SQUARE_MILLIMETER) if size.in_mm else (codes.PIXELS, codes.PIXELS)
     shape = f"{size.shape}; {size.basis}"
     measured = [
-        _measurement(codes.CERTAINTY_OF_FINDING, 100 * detection.score, codes.PERCENT, "Detection score, uncalibrated"),
+        _measurement(codes.CERTAINTY_OF_FINDING, per_cent(detection.score), codes.PERCENT, DETECTION_SCORE),
         _measurement(codes.LONG_AXIS, round(size.long_axis, 1), length, shape),
     ]
     if size.area is not None:
@@ -184,8 +185,8 @@ def _measurements(study: StudyAnalysis, finding: TrackedFinding) -> list[Dataset
 def _malignancy(study: StudyAnalysis, value: float) -> Dataset:
     if study.scores.probability_of_cancer:
         meaning = "Calibrated probability that the finding is cancer"
-        return _measurement(codes.PROBABILITY_OF_CANCER, 100 * value, codes.PERCENT, meaning)
-    return _measurement(codes.MALIGNANCY_SCORE, value, codes.SCORE, "Malignancy score 0 to 1, uncalibrated")
+        return _measurement(codes.PROBABILITY_OF_CANCER, per_cent(value), codes.PERCENT, meaning)
+    return _measurement(codes.MALIGNANCY_SCORE, round(value, 3), codes.SCORE, "Malignancy score 0 to 1, uncalibrated")
 
 
 def _measurement(name: Code, value: float, unit: Code, meaning: str) -> Dataset:

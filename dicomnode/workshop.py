@@ -16,6 +16,7 @@ from dicomnode.worker import Worker
 from engines.base import Engine
 from engines.factory import open_engine, open_region_engine
 from engines.package import RegionPackage, find_package, load_any_package, manifest_sha256
+from engines.rehearsal import rehearse
 from engines.triton.settings import TritonSettings
 from engines.trt.settings import TensorRtSettings
 from engines.volume import VolumeEngine
@@ -33,6 +34,7 @@ def open_model(
     package = load_any_package(find_package(settings.package))
     scores = ScoreMeaning()
     views: tuple[str, ...] = ()
+    view_ms = None
     engine: Engine | VolumeEngine
     if isinstance(package, RegionPackage):
         engine = open_region_engine(package, settings.backend)
@@ -40,6 +42,7 @@ def open_model(
         gpu = TensorRtSettings(tensorrt.cache, tensorrt.build_limit_s, tensorrt.memory)
         server = _server(settings, triton)
         engine = open_engine(package, settings.backend, settings.threads, settings.precision, gpu, server)
+        view_ms = rehearse(engine)
         views = package.views
         scores = ScoreMeaning(
             probability_of_cancer=package.manifest.malignancy_is_probability,
@@ -54,6 +57,7 @@ def open_model(
         precision=answers.precision,
         weights_sha256=answers.weights_sha256,
         reason=answers.reason,
+        **({} if view_ms is None else {"view_ms": round(view_ms, 1)}),
     )
     return Model(
         engine=engine,

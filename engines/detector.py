@@ -70,7 +70,7 @@ class Detector:
         self, image: InputImage, prepared: Prepared, outputs: Mapping[str, NDArray[np.float32]], index: int
     ) -> ImageOutcome:
         """What the outputs say of the image that is number `index` in them."""
-        refusal = self._foreign(outputs, index)
+        refusal = self.foreign(outputs, index)
         if refusal:
             return Refused(refusal)
         found = decode(outputs, index, self.package.decode)
@@ -88,8 +88,8 @@ class Detector:
             detections.append(Detection(label, corners, float(scores[row]), float(malignancy[row]), mask))
         return Analysed(tuple(detections), prepared.chest_wall)
 
-    def _foreign(self, outputs: Mapping[str, NDArray[np.float32]], index: int) -> str:
-        """Why the guard refuses the image, empty where it does not."""
+    def foreign(self, outputs: Mapping[str, NDArray[np.float32]], index: int) -> str:
+        """Why the guard refuses the image, empty where it does not. Raises EngineOutputError."""
         if self.guard is None:
             return ""
         if EMBEDDING not in outputs:

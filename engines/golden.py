@@ -37,11 +37,11 @@ TOLERANCES = {  # root of the mean square, and any single number
 }
 
 
-def golden_inputs(package: ModelPackage) -> NDArray[np.float32]:
-    """Made breasts with bright blobs, float32 (4, 3, rows, columns); the same on every machine."""
+def golden_inputs(package: ModelPackage, count: int = COUNT) -> NDArray[np.float32]:
+    """Made breasts with bright blobs, float32 (count, 3, rows, columns); the same on every machine."""
     rows, columns = package.preprocess.rows, package.preprocess.columns
     rng = np.random.default_rng(SEED)
-    return to_batch(np.stack([_planes(rng, rows, columns) for _ in range(COUNT)]))
+    return to_batch(np.stack([_planes(rng, rows, columns) for _ in range(count)]))
 
 
 def _planes(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.uint8]:

@@ -66,7 +66,9 @@ class GuardFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All of manifest.json of a detector. threshold: calibrated score at and above which a finding is reported.
+    """All of manifest.json of a detector. labels: the one kind of finding that it has.
+
+    threshold: calibrated score at and above which a finding is reported.
 
     prompt_threshold: score at and above which a workstation is to show a finding unasked; None means every one.
     malignancy_is_probability: whether the calibrated malignancy is shown to be the probability of cancer, on data that
@@ -82,7 +84,7 @@ class Manifest:
     licence: Text
     modalities: Annotated[tuple[Text, ...], Field(min_length=1)]
     views: tuple[Text, ...]
-    labels: Annotated[tuple[Label, ...], Field(min_length=1)]
+    labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1)]
     threshold: Share
     weights: Annotated[tuple[Weights, ...], Field(min_length=1)]
     model_card: Text
@@ -167,10 +169,7 @@ def _detector_complaint(manifest: Manifest) -> str:
         return f"preprocess.rows and preprocess.columns must be positive multiples of {SIZE_MULTIPLE}"
     if manifest.prompt_threshold is not None and manifest.prompt_threshold < manifest.threshold:
         return "prompt_threshold is below threshold, where nothing is reported"
-    for what, values in (
-        ("label names", [item.name for item in manifest.labels]),
-        ("weights' precisions", [item.precision for item in manifest.weights]),
-    ):
-        if len(set(values)) != len(values):
-            return f"{what} must differ from each other"
+    precisions = [item.precision for item in manifest.weights]
+    if len(set(precisions)) != len(precisions):
+        return "weights' precisions must differ from each other"
     return ""

@@ -9,6 +9,7 @@ import pytest
 from dicomnode.config import ModelSettings
 from dicomnode.findings import ScoreMeaning
 from dicomnode.workshop import open_model
+from engines.errors import PackageError
 from engines.package import find_package
 
 
@@ -30,3 +31,13 @@ def test_a_package_says_what_its_scores_may_be_called(
     manifest.pop("prompt_threshold", None)
     (folder / "manifest.json").write_text(json.dumps(manifest | said))
     assert open_model(ModelSettings(package=str(folder), backend="onnxruntime")).scores == meaning
+
+
+def test_a_network_that_cannot_answer_is_not_opened(tmp_path: Path) -> None:
+    """A worker does not start with it, and `dicomnode check` says why."""
+    pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
+    from tests.support.small_network import write_package  # noqa: PLC0415  it needs onnx
+
+    folder = write_package(tmp_path / "mine", "shape")
+    with pytest.raises(PackageError, match="the output 'sides' has shape"):
+        open_model(ModelSettings(package=str(folder), backend="onnxruntime"))

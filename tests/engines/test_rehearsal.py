@@ -1,0 +1,43 @@
+"""A package of one's own: what the README of packages says is enough, and what is wrong is told when it is opened."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
+
+from engines.base import Analysed
+from engines.errors import PackageError
+from engines.factory import open_engine
+from engines.package import load_package
+from engines.rehearsal import rehearse
+from tests.engines.phantom import Blob, phantom
+from tests.support.small_network import Fault, write_package
+
+
+def test_the_documented_manifest_makes_a_package_that_finds(tmp_path: Path) -> None:
+    """Loaded, rehearsed, and a bright blob is found where it is."""
+    engine = open_engine(load_package(write_package(tmp_path / "mine")), "onnxruntime", 1)
+    assert rehearse(engine) > 0
+    (outcome,) = engine.analyse([phantom(blobs=[Blob(220, 500, 40)])])
+    assert isinstance(outcome, Analysed)
+    best = outcome.detections[0]
+    assert best.box[0] < 220 < best.box[2]
+    assert best.box[1] < 500 < best.box[3]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("input", "ONNX Runtime failed"),
+        ("size", "ONNX Runtime failed"),
+        ("name", "no output named 'heat'; it has heatmap, malignancy, sides"),
+        ("shape", r"the output 'sides' has shape \(2, 80, 48\); expected \(4, any, any\)"),
+        ("nan", "the output 'heat' holds values that are not finite"),
+    ],
+)
+def test_a_network_that_cannot_answer_is_told_with_its_package(tmp_path: Path, fault: Fault, told: str) -> None:
+    """Before any study ends as one that could not be processed."""
+    engine = open_engine(load_package(write_package(tmp_path / "mine", fault)), "onnxruntime", 1)
+    with pytest.raises(PackageError, match=f"the package my-mass 1.0 in .*mine: .*{told}"):
+        rehearse(engine)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dicomnode.errors import DicomnodeError
 from dicomnode.images import SourceImage
 from engines.base import Detection, Mask
+from engines.pixels import resize
 
 Box = tuple[float, float, float, float]
 Picture = NDArray[np.uint8]
@@ -55,10 +56,10 @@ def render(
 
     remarks: sentences that go into the strip below the view, between what was found and the caption.
     """
-    rows, columns = image.pixels.shape
+    rows, columns = image.stored.shape
     scale = max(size_px, _SMALLEST) / max(rows, columns)
     width, height = max(round(columns * scale), 1), max(round(rows * scale), 1)
-    grey = cv2.resize(image.pixels, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    grey = resize(image.stored, None, (width, height)).pixels
     picture = cv2.cvtColor(np.clip(grey * 255.0, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
     thickness = max(round(size_px / 600), 1)
     for box in known:

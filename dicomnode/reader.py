@@ -14,8 +14,7 @@ PREAMBLE = 128  # bytes before the prefix "DICM" (PS3.10 section 7.1)
 def to_input(source: SourceImage) -> InputImage:
     """A decoded instance as an engine takes it."""
     return InputImage(
-        pixels=source.pixels,
-        valid=source.valid,
+        pixels=source.stored,
         laterality=source.laterality,
         view=source.view,
         spacing_mm=(source.spacing.row_mm, source.spacing.column_mm) if source.spacing else None,

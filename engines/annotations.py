@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from engines.base import InputImage, Laterality
 from engines.errors import DataError
 from engines.images import read_image
+from engines.pixels import StoredPixels, numbers
 
 TABLE_NAME = "annotations.csv"
 PLAUSIBLE_ASPECT = (0.4, 0.8)  # width / height of a film; an estimate beyond is an error of the estimate
@@ -185,7 +186,8 @@ def load_case(case: Case) -> tuple[InputImage, NDArray[np.float32]]:
     pixels, valid, wanted = image.pixels, image.valid, columns
     if case.aspect is not None:
         wanted = max(1, round(rows * case.aspect))
-        pixels = np.asarray(cv2.resize(pixels, (wanted, rows), interpolation=cv2.INTER_AREA), np.float32)
+        valid = pixels.valid() if isinstance(pixels, StoredPixels) else valid
+        pixels = np.asarray(cv2.resize(numbers(pixels), (wanted, rows), interpolation=cv2.INTER_AREA), np.float32)
         if valid is not None:
             valid = cv2.resize(valid.astype(np.uint8), (wanted, rows), interpolation=cv2.INTER_NEAREST).astype(bool)
         inside[:, 0::2] *= wanted / columns

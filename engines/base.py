@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.pixels import Pixels
+
 Laterality = Literal["L", "R"]
 Side = Literal["left", "right"]
 
@@ -15,12 +17,13 @@ Side = Literal["left", "right"]
 class InputImage:
     """One grey image as a reader would see it.
 
-    pixels: float32 (rows, columns), 0..1, dense tissue bright (windowed, MONOCHROME1 already inverted).
-    valid: bool (rows, columns), False where the detector recorded nothing (padding); None means all valid.
+    pixels: float32 (rows, columns), 0..1, dense tissue bright (windowed, MONOCHROME1 already inverted), or as stored.
+    valid: bool (rows, columns), False where the detector recorded nothing (padding); None means all valid, or that
+    the stored pixels know.
     spacing_mm: (row, column) distance of pixel centres, None where the file does not say.
     """
 
-    pixels: NDArray[np.float32]
+    pixels: Pixels
     valid: NDArray[np.bool_] | None = None
     laterality: Laterality | None = None
     view: str | None = None

@@ -30,13 +30,20 @@ def implant_refusal(planes: NDArray[np.uint8], inside: NDArray[np.bool_]) -> str
 
 def _is_implant(plain: NDArray[np.float32], bright: NDArray[np.bool_], inside: NDArray[np.bool_]) -> bool:
     body = _largest(bright)
-    if body.sum() < LEAST_SHARE * inside.sum():
+    least = LEAST_SHARE * np.count_nonzero(inside)
+    if np.count_nonzero(body) < least or _roundness(body > 0) < LEAST_ROUNDNESS:
         return False
+    around = _around(body, max(RING))
+    body, plain, inside = body[around], plain[around], inside[around]
     outer, inner = (cv2.dilate(body, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) for side in RING[::-1])
     ring = (outer > inner) & inside
-    if not ring.any() or float(plain[body > 0].mean() - plain[ring].mean()) < LEAST_FALL:
-        return False
-    return _roundness(body > 0) >= LEAST_ROUNDNESS
+    return bool(ring.any()) and float(plain[body > 0].mean() - plain[ring].mean()) >= LEAST_FALL
+
+
+def _around(body: NDArray[np.uint8], margin: int) -> tuple[slice, slice]:
+    """Rows and columns of the body, with a margin where there is room."""
+    column, row, width, height = cv2.boundingRect(body)
+    return slice(max(0, row - margin), row + height + margin), slice(max(0, column - margin), column + width + margin)
 
 
 def _largest(bright: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -54,11 +61,13 @@ def _largest(bright: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 def _roundness(body: NDArray[np.bool_]) -> float:
     """IoU with the ellipse of the same centre and second moments; a filled ellipse reaches to twice their root."""
-    rows, columns = np.nonzero(body)
-    points = np.stack([columns, rows], axis=1).astype(np.float64)
-    centre = points.mean(axis=0)
-    inverse = np.linalg.inv(np.cov(points.T) + 1e-6 * np.eye(2))
-    x = np.arange(body.shape[1])[None, :] - centre[0]
-    y = np.arange(body.shape[0])[:, None] - centre[1]
-    ellipse = inverse[0, 0] * x * x + 2 * inverse[0, 1] * x * y + inverse[1, 1] * y * y <= 4.0  # noqa: PLR2004 - two standard deviations, squared
-    return float((ellipse & body).sum() / (ellipse | body).sum())
+    moments = cv2.moments(body.view(np.uint8), binaryImage=True)
+    area = moments["m00"]
+    centre = moments["m10"] / area, moments["m01"] / area
+    covariance = np.array([[moments["mu20"], moments["mu11"]], [moments["mu11"], moments["mu02"]]]) / area
+    inverse = np.linalg.inv(covariance + 1e-6 * np.eye(2))
+    x = np.arange(body.shape[1], dtype=np.float32)[None, :] - np.float32(centre[0])
+    y = np.arange(body.shape[0], dtype=np.float32)[:, None] - np.float32(centre[1])
+    a, b, c = (np.float32(value) for value in (inverse[0, 0], 2 * inverse[0, 1], inverse[1, 1]))
+    ellipse = (a * x + b * y) * x + c * y * y <= np.float32(4.0)  # two standard deviations, squared
+    return float(np.count_nonzero(ellipse & body) / np.count_nonzero(ellipse | body))

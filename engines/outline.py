@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.base import Mask
+from engines.pixels import Pixels, numbers
 
 PATCH = 96  # pixels of the long side at which the outline is searched
 LEVELS = 40
@@ -19,8 +20,8 @@ LEAST_INDEX = 0.12  # a weaker fall of brightness is no outline
 Box = tuple[float, float, float, float]
 
 
-def outline(pixels: NDArray[np.float32], box: Box) -> Mask:
-    """The mass in a box. pixels: float32 (rows, columns); box: x0, y0, x1, y1 in their pixels, inside the image.
+def outline(pixels: Pixels, box: Box) -> Mask:
+    """The mass in a box. pixels: of the image; box: x0, y0, x1, y1 in them, inside the image.
 
     Falls back to the ellipse in the box where no outline convinces.
     """
@@ -28,7 +29,7 @@ def outline(pixels: NDArray[np.float32], box: Box) -> Mask:
     column0, row0 = max(0, int(np.floor(box[0]))), max(0, int(np.floor(box[1])))
     column1 = min(columns, max(column0 + 1, int(np.ceil(box[2]))))
     row1 = min(rows, max(row0 + 1, int(np.ceil(box[3]))))
-    patch = pixels[row0:row1, column0:column1]
+    patch = numbers(pixels, slice(row0, row1), slice(column0, column1))
     scale = min(1.0, PATCH / max(patch.shape))
     size = (max(1, round(patch.shape[1] * scale)), max(1, round(patch.shape[0] * scale)))
     small = np.asarray(cv2.resize(np.ascontiguousarray(patch), size, interpolation=cv2.INTER_AREA), np.float32)

@@ -13,9 +13,9 @@ from pydicom import Dataset
 
 from dicomnode.attributes import CONVERSION_ERRORS, flag, items, number, numbers, texts
 from dicomnode.errors import ImageError
+from engines.pixels import Patterns, StoredPixels
 
 Floats = NDArray[np.float64]
-Patterns = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,8 @@ class StoredFormat:
         return patterns.astype(np.float64)
 
 
-def to_display(
-    header: Dataset, patterns: Patterns, stored: StoredFormat
-) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """Grey values 0..1 with dense tissue bright, and where they are valid (None: everywhere). Padding is 0.
+def to_display(header: Dataset, patterns: Patterns, stored: StoredFormat) -> StoredPixels:
+    """The image with a table of grey values 0..1, dense tissue bright, padding 0.
 
     patterns: bit patterns of the stored values (rows, columns). Raises ImageError.
     """
@@ -45,12 +43,13 @@ def to_display(
     valid = ~is_padding(header, values)
     modality = apply_modality(header, values)
     voi = apply_voi(header, modality)
+    least, greatest = (int(end) for end in cv2.minMaxLoc(patterns)[:2])
     if voi is None:
-        voi = _full_range(modality, _extremes(modality, valid, patterns))
+        voi = _full_range(modality, _extremes(modality, valid, patterns, slice(least, greatest + 1)))
     if flag(header, "PhotometricInterpretation") == "MONOCHROME1":
         voi = 1.0 - voi
-    pixels = _look_up(np.where(valid, voi, 0.0).astype(np.float32), patterns)
-    return pixels, _where(valid, patterns)
+    shown = np.where(valid, voi, 0.0).astype(np.float32)
+    return StoredPixels(patterns, least, greatest, shown, None if valid.all() else valid)
 
 
 def to_values(
@@ -62,8 +61,8 @@ def to_values(
     """
     values = stored.values()
     valid = ~is_padding(header, values)
-    out = _look_up(apply_modality(header, values).astype(np.float32), patterns)
-    return out, _where(valid, patterns)
+    out = cv2.LUT(patterns, apply_modality(header, values).astype(np.float32))
+    return np.asarray(out, np.float32), _where(valid, patterns)
 
 
 def is_padding(header: Dataset, values: Floats) -> NDArray[np.bool_]:
@@ -141,21 +140,20 @@ def _full_range(values: Floats, extremes: tuple[float, float] | None) -> Floats:
     return np.clip((values - low) / (high - low), 0.0, 1.0) if high > low else np.zeros_like(values)
 
 
-def _extremes(values: Floats, valid: NDArray[np.bool_], patterns: Patterns) -> tuple[float, float] | None:
-    """Least and greatest valid value of the image; None where none is valid. values, valid: of every bit pattern."""
-    least, greatest, _, _ = cv2.minMaxLoc(patterns)
-    between = slice(int(least), int(greatest) + 1)
+def _extremes(
+    values: Floats, valid: NDArray[np.bool_], patterns: Patterns, between: slice
+) -> tuple[float, float] | None:
+    """Least and greatest valid value of the image; None where none is valid.
+
+    values, valid: of every bit pattern. between: the patterns from the image's least to its greatest.
+    """
     steps = np.diff(values[between])
     if valid[between].all() and ((steps >= 0).all() or (steps <= 0).all()):
-        ends = float(values[int(least)]), float(values[int(greatest)])
+        ends = float(values[between.start]), float(values[between.stop - 1])
         return min(ends), max(ends)
     counts = cv2.calcHist([patterns], [0], None, [values.size], [0, values.size])
     seen = values[valid & (counts.ravel() > 0)]
     return (float(seen.min()), float(seen.max())) if seen.size else None
-
-
-def _look_up(table: NDArray[np.float32], patterns: Patterns) -> NDArray[np.float32]:
-    return np.asarray(cv2.LUT(patterns, table), np.float32)
 
 
 def _where(valid: NDArray[np.bool_], patterns: Patterns) -> NDArray[np.bool_] | None:

@@ -16,9 +16,10 @@ from dicomnode.attributes import flag, number, text
 from dicomnode.errors import ImageError
 from dicomnode.images.codecs import CODECS, decode_frame
 from dicomnode.images.frames import frame_header, number_of_frames
-from dicomnode.images.grayscale import Patterns, StoredFormat, to_display, to_values
+from dicomnode.images.grayscale import StoredFormat, to_display, to_values
 from dicomnode.images.mammography import Laterality, read_laterality, read_view
 from dicomnode.images.spacing import PixelSpacing, read_spacing
+from engines.pixels import Patterns, StoredPixels
 
 # Received values are taken as they are; only what this node writes is held to the standard.
 config.settings.reading_validation_mode = config.IGNORE
@@ -45,18 +46,26 @@ MAX_PIXELS = 256_000_000  # far above any detector; a header that claims more is
 class SourceImage:
     """One image of a study, ready for a model.
 
-    header: without pixel data. pixels: float32 (rows, columns), 0..1, dense tissue bright; padding is 0.
-    valid: bool (rows, columns), False on padding; None where there is none. view: as "CC" and "MLO".
+    header: without pixel data. stored: the pixels, with the grey value of each. view: as "CC" and "MLO".
     frame: its number from 1 in a multi-frame object; None for an object that is one image.
     """
 
     header: Dataset = field(repr=False)  # it names the patient, and whatever has a repr gets into a log one day
-    pixels: NDArray[np.float32]
-    valid: NDArray[np.bool_] | None
+    stored: StoredPixels
     laterality: Laterality | None
     view: str | None
     spacing: PixelSpacing | None
     frame: int | None = None
+
+    @property
+    def pixels(self) -> NDArray[np.float32]:
+        """Grey values, float32 (rows, columns), 0..1, dense tissue bright; padding is 0. Made anew each time."""
+        return self.stored.numbers()
+
+    @property
+    def valid(self) -> NDArray[np.bool_] | None:
+        """Where pixels are no padding, bool (rows, columns); None where all are."""
+        return self.stored.valid()
 
 
 def read_header(path: Path) -> Dataset:
@@ -65,7 +74,7 @@ def read_header(path: Path) -> Dataset:
 
 
 def load_image(path: Path, frame: int | None = None) -> SourceImage:
-    """Decode an image and bring its grey values to 0..1 as the file asks for it. Raises ImageError.
+    """Decode an image and look up what grey values its file asks for. Raises ImageError.
 
     frame: of a multi-frame object, from 1; its own geometry, side and window are then those of the image.
     """
@@ -74,11 +83,9 @@ def load_image(path: Path, frame: int | None = None) -> SourceImage:
     stored = _stored_format(dataset)
     patterns = _decode(whole, stored, (frame or 1) - 1)
     del dataset.PixelData
-    pixels, valid = to_display(dataset, patterns, stored)
     return SourceImage(
         header=dataset,
-        pixels=pixels,
-        valid=valid,
+        stored=to_display(dataset, patterns, stored),
         laterality=read_laterality(dataset),
         view=read_view(dataset),
         spacing=read_spacing(dataset),

@@ -79,7 +79,7 @@ def _presentation(
 
 def _displayed_area(image: AnalysedImage) -> Dataset:
     """The whole image, as large as the screen allows (C.10.4)."""
-    rows, columns = image.source.pixels.shape
+    rows, columns = image.source.stored.shape
     spacing = image.source.spacing
     item = Dataset()
     item.ReferencedImageSequence = hd.ReferencedImageSequence([image.source.header])
@@ -150,6 +150,6 @@ def _words(finding: TrackedFinding) -> hd.pr.TextObject:
 
 def _within(points: NDArray[np.float64], image: AnalysedImage) -> NDArray[np.float64]:
     """What lies outside the image is drawn on its edge."""
-    rows, columns = image.source.pixels.shape
+    rows, columns = image.source.stored.shape
     clipped: NDArray[np.float64] = np.clip(points, 0.0, (columns, rows))
     return clipped

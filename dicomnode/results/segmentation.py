@@ -74,7 +74,7 @@ def build_segmentation(
     role = f"{variant.role}/{source_role(image)}"
     dataset = hd.seg.Segmentation(
         source_images=[_skeleton(image, variant)],
-        pixel_array=_planes(findings, image.pixels.shape, variant),
+        pixel_array=_planes(findings, image.stored.shape, variant),
         segmentation_type=hd.seg.SegmentationTypeValues[variant.form.upper()],
         fractional_type=hd.seg.SegmentationFractionalTypeValues.OCCUPANCY,
         segment_descriptions=[_segment(number, finding, engine) for number, finding in enumerate(findings, start=1)],
@@ -110,7 +110,7 @@ def _skeleton(image: SourceImage, variant: SegmentationVariant) -> Dataset:
     for keyword in ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"):
         setattr(skeleton, keyword, text(header, keyword))
     skeleton.Modality = text(header, "Modality")
-    skeleton.Rows, skeleton.Columns = image.pixels.shape
+    skeleton.Rows, skeleton.Columns = image.stored.shape
     carry_lossiness(header, skeleton)
     if image.frame is not None and text(header, "FrameOfReferenceUID"):
         _copy_place(header, skeleton)

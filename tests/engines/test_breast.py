@@ -1,7 +1,8 @@
+import cv2
 import numpy as np
 import pytest
 
-from engines.breast import NoBreastError, find_breast
+from engines.breast import NoBreastError, _median, _otsu, find_breast
 from tests.engines.phantom import breast_area, phantom
 
 
@@ -54,3 +55,14 @@ def test_a_breast_in_the_middle_has_no_clear_side() -> None:
     disc = np.hypot(row - 300, column - 250) < 150
     region = find_breast(np.where(disc, 180, 5).astype(np.uint8))
     assert not region.clear
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_histogram_says_the_same_as_its_values(seed: int) -> None:
+    """Otsu's level is OpenCV's, and the median NumPy's, for odd and even numbers of values."""
+    chance = np.random.default_rng(seed)
+    parts = [chance.normal(centre, 12, 500 + seed) for centre in chance.integers(10, 245, 2)]
+    values = np.clip(np.concatenate(parts)[seed:], 0, 255).astype(np.uint8)
+    counts = np.bincount(values, minlength=256).astype(np.float64)
+    assert _otsu(counts) == cv2.threshold(values.reshape(-1, 1), 0, 255, cv2.THRESH_OTSU)[0]
+    assert _median(counts) == np.median(values)

@@ -5,7 +5,7 @@ time than receiving a CT slice.
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -29,6 +29,7 @@ MEDIUM_PRIORITY, HAS_DATASET = 0x0000, 0x0001
 NO_DATASET = 0x0101
 ERROR_COMMENT_LENGTH = 64  # LO
 MAXIMUM_COMMAND_BYTES = 1 << 16
+MOST_FRAGMENTS = 512  # at once: the operating system takes 1024
 
 _ITEM = struct.Struct(">IBB")
 _ELEMENT = struct.Struct("<HHI")
@@ -58,8 +59,8 @@ class Command:
 class Sink(Protocol):
     """Takes a dataset as it comes, so that none is ever held in memory."""
 
-    def write(self, fragment: memoryview) -> None:
-        """Take the next bytes; the buffer is used again afterwards. Raises nothing: a fault is told at the end."""
+    def write(self, fragments: Sequence[memoryview]) -> None:
+        """Take the next bytes; the buffers are used again afterwards. Raises nothing: a fault is told at the end."""
         ...
 
     def abandon(self) -> None:
@@ -79,6 +80,7 @@ class Message:
 class Assembler:
     """Puts the fragments of one association together, several to a PDU or one over many.
 
+    Those of a dataset are handed on together, so a buffer that was fed is not to be used again before a `flush`.
     open_sink: gives the place for the dataset that follows a command; it gets the context ID and the command. parse:
     reads a command set; by default one that is a request.
     """
@@ -89,6 +91,7 @@ class Assembler:
         self._open_sink = open_sink
         self._parse = parse or parse_command
         self._encoded = bytearray()
+        self._fragments: list[memoryview] = []
         self._dataset: Sink | None = None
         self._command: Command | None = None
         self._context_id = -1
@@ -100,9 +103,16 @@ class Assembler:
 
     def abandon(self) -> None:
         """No more will come: let go of a dataset that is not whole."""
+        self._fragments = []
         if self._dataset is not None:
             self._dataset.abandon()
             self._dataset = None
+
+    def flush(self) -> None:
+        """Hand on what has come of a dataset."""
+        if self._dataset is not None and self._fragments:
+            self._dataset.write(self._fragments)
+            self._fragments = []
 
     def feed(self, body: memoryview) -> Iterator[Message]:
         """Messages that are complete with this P-DATA body. Raises MessageError."""
@@ -138,7 +148,9 @@ class Assembler:
         else:
             if self._dataset is None:
                 raise MessageError("a dataset without a command")
-            self._dataset.write(fragment)
+            self._fragments.append(fragment)
+            if is_last or len(self._fragments) == MOST_FRAGMENTS:
+                self.flush()
         if not is_last or self._command is None or (is_command and self._command.has_dataset):
             return None
         message = Message(context_id, self._command, self._dataset)

@@ -4,7 +4,7 @@ Order: room in the archive → bytes into a file as they come → look at the en
 no association, so that any receiver can use it, and a test needs no network.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dicomnode.errors import RefusedInstance
@@ -166,23 +166,24 @@ class Arrival:
         self._maximum_bytes = maximum_bytes
         self._keep = keep
         self._dataset_bytes = 0
+        self._head = incoming.preamble
         self._file: IncomingFile | None = None
         self._fault: Exception | None = None
         try:
             self._file = receive()
-            self._file.write(incoming.preamble, counts=False)
         except Exception as error:  # noqa: BLE001  told by `finish`
             self._fail(error)
 
-    def write(self, fragment: memoryview) -> None:
+    def write(self, fragments: Sequence[memoryview]) -> None:
         """Take the next bytes of the dataset."""
         if self._file is None:
             return
-        self._dataset_bytes += len(fragment)
+        head, self._head = self._head, b""
+        self._dataset_bytes += sum(map(len, fragments))
         try:
             if self._dataset_bytes > self._maximum_bytes:
                 raise RefusedInstance(OUT_OF_RESOURCES, f"instance of more than the limit {self._maximum_bytes} bytes")  # noqa: TRY301  one way for all faults
-            self._file.write(fragment)
+            self._file.write(fragments, head=head)
         except Exception as error:  # noqa: BLE001  told by `finish`
             self._fail(error)
 

@@ -1,6 +1,6 @@
 """The small datasets of DIMSE-N requests (PS3.7 10): collected, decoded, and handed over with the operation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -45,12 +45,13 @@ class Collected:
         self._data = bytearray()
         self._is_too_long = False
 
-    def write(self, fragment: memoryview) -> None:
+    def write(self, fragments: Sequence[memoryview]) -> None:
         """Take the next bytes."""
-        if len(self._data) + len(fragment) > MAXIMUM_BYTES:
-            self._is_too_long = True
-        else:
-            self._data += fragment
+        for fragment in fragments:
+            if len(self._data) + len(fragment) > MAXIMUM_BYTES:
+                self._is_too_long = True
+            else:
+                self._data += fragment
 
     def abandon(self) -> None:
         """The rest will not come."""

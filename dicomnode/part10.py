@@ -38,13 +38,13 @@ class FileSplitter:
     def write(self, part: bytes | memoryview) -> None:
         """Take the next bytes. Raises NotAFile, and what `open_sink` raises."""
         if self._sink is not None:
-            self._sink.write(memoryview(part))
+            self._sink.write([memoryview(part)])
             return
         self._head += part
         end = _end_of_head(self._head)
         if end and len(self._head) >= end:
             self._sink = self._open_sink(*_identity(bytes(self._head[:end])))
-            self._sink.write(memoryview(bytes(self._head[end:])))
+            self._sink.write([memoryview(bytes(self._head[end:]))])
             self._head = bytearray()
 
     def end(self) -> None:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -38,7 +38,7 @@ NORMALIZED = (dimse.N_EVENT_REPORT_RQ, dimse.N_CREATE_RQ, dimse.N_SET_RQ)
 class _NoPlace:
     """Takes a dataset that no operation of ours asked for, and forgets it."""
 
-    def write(self, fragment: memoryview) -> None:
+    def write(self, fragments: Sequence[memoryview]) -> None:
         """Nothing is kept."""
 
     def abandon(self) -> None:

@@ -35,6 +35,7 @@ from dicomnode.upper_layer import (
     PeerGone,
     ProtocolError,
     about_us,
+    gone,
 )
 
 ASSOCIATE_AC, ASSOCIATE_RJ, RELEASE_RP = 0x02, 0x03, 0x06
@@ -215,6 +216,7 @@ class Requestor:
             raise ProtocolError(f"PDU type 0x{kind:02X} inside an association", UNEXPECTED_PDU)
         try:
             self._messages.extend(self._assembler.feed(memoryview(body)))
+            self._assembler.flush()
         except MessageError as error:
             raise ProtocolError(str(error)) from None
 
@@ -235,12 +237,8 @@ class Requestor:
         data = bytearray(count)
         try:
             self._inlet.fill(memoryview(data))
-        except TimeoutError:
-            raise PeerGone("nothing came for too long") from None
-        except EOFError:
-            raise PeerGone("closed by the peer") from None
-        except OSError as error:
-            raise PeerGone(str(error)) from None
+        except (EOFError, OSError) as error:
+            raise gone(error) from None
         return bytes(data)
 
     def _send(self, data: bytes) -> None:

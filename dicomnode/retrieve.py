@@ -116,7 +116,7 @@ def _store(event: Event, fetched: Fetched) -> int:
     except RefusedInstance as refused:
         return refused.status
     if isinstance(request.DataSet, BytesIO):
-        arrival.write(request.DataSet.getbuffer())
+        arrival.write([request.DataSet.getbuffer()])
     return fetched.finish(arrival, uid)
 
 

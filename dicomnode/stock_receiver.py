@@ -128,7 +128,7 @@ class StockReceiver:
         with bound(association=f"{calling}@{requestor.address}", sop_instance_uid=sop_instance_uid):
             syntax = str(event.context.transfer_syntax)
             arrival = self._storing.begin(sop_class_uid, sop_instance_uid, syntax, calling)
-            arrival.write(memoryview(event.encoded_dataset(include_meta=False)))
+            arrival.write([memoryview(event.encoded_dataset(include_meta=False))])
             status, comment = self._storing.finish(arrival, event.assoc)
         answer = Dataset()
         answer.Status = status

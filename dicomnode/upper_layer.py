@@ -43,6 +43,9 @@ MAXIMUM_ASSOCIATE_BYTES = 1 << 20
 # How long and how much is read from a peer that goes on talking after the end, PS3.8 9.1.5 (ARTIM timer).
 LINGER_S = 2.0
 LINGER_BYTES = 1 << 24
+LINGER_READ_BYTES = 1 << 16
+SMALL_BYTES = 1024  # a command with what is around it
+TOGETHER_BYTES = 640 * 1024  # of a message, handed on at once where they come quickly: a CT slice, command included
 APPLICATION_CONTEXT = UID("1.2.840.10008.3.1.1.1")
 HEADER = struct.Struct(">BxI")
 
@@ -87,11 +90,12 @@ class UpperLayer:
 
     def __init__(self, connection: socket.socket, maximum_pdu_size: int, patience: Patience) -> None:
         self._socket = connection
-        self._body = memoryview(bytearray(maximum_pdu_size))
+        self._maximum_pdu_size = maximum_pdu_size
         self._patience = patience
         self.pause: Callable[[int], None] | None = None
         self.contexts: dict[int, Context] = {}
-        self._inlet = Inlet(connection, patience.silence_s)
+        capacity = max(TOGETHER_BYTES, 2 * (HEADER.size + maximum_pdu_size))
+        self._inlet = Inlet(connection, patience.silence_s, capacity)
 
     def secure(self) -> None:
         """Shake hands where the connection is one of TLS. Raises NotSecure."""
@@ -149,7 +153,7 @@ class UpperLayer:
         answer.called_ae_title = request.called_ae_title
         answer.result, answer.result_source = 0, 1
         answer.presentation_context_definition_results_list = results
-        answer.user_information = [*about_us(len(self._body)), *role_items, *users]
+        answer.user_information = [*about_us(self._maximum_pdu_size), *role_items, *users]
         pdu = A_ASSOCIATE_AC()
         pdu.from_primitive(answer)
         self._send(pdu.encode())
@@ -170,6 +174,7 @@ class UpperLayer:
             return open_sink(context_id, command)
 
         assembler = Assembler(checked)
+        self._inlet.before_reuse = assembler.flush
         try:
             for body in self._bodies(assembler):
                 for message in assembler.feed(body):
@@ -187,12 +192,13 @@ class UpperLayer:
     def _bodies(self, assembler: Assembler) -> Iterator[memoryview]:
         """P-DATA bodies, each valid until the next is asked for. Raises ProtocolError."""
         began: float | None = None
+        length = 0
         while True:
-            kind, length = HEADER.unpack(self._read(HEADER.size))
-            if length > len(self._body):
-                raise ProtocolError(f"PDU of {length} bytes, at most {len(self._body)} were agreed")
-            body = self._body[:length]
-            self._fill(body)
+            # The next PDU is likely as long as the one before; the command before the first is a small one.
+            kind, length = HEADER.unpack(self._take(HEADER.size, max(length, SMALL_BYTES)))
+            if length > self._maximum_pdu_size:
+                raise ProtocolError(f"PDU of {length} bytes, at most {self._maximum_pdu_size} were agreed")
+            body = self._take(length, HEADER.size + length)
             if kind == RELEASE_RQ:
                 self._send(RELEASE_RP_PDU)
                 return
@@ -202,7 +208,11 @@ class UpperLayer:
                 raise ProtocolError(f"PDU type 0x{kind:02X} inside an association", UNEXPECTED_PDU)
             yield body
             now = time.monotonic()
-            began = None if assembler.is_between_messages else now if began is None else began
+            if assembler.is_between_messages:
+                self._inlet.rewind()
+                began = None
+            elif began is None:
+                began = now
             if began is not None and now - began > self._patience.message_s:
                 raise ProtocolError(f"a message that takes more than {self._patience.message_s:g} s")
             if self.pause is not None:
@@ -223,35 +233,42 @@ class UpperLayer:
         with self._socket, contextlib.suppress(OSError):
             # Not an SSLSocket's own shutdown, after which what comes could not be read.
             socket.socket.shutdown(self._socket, socket.SHUT_WR)
+            unread = bytearray(LINGER_READ_BYTES)
             deadline = time.monotonic() + LINGER_S
             drained = 0
             while drained < LINGER_BYTES and (left := deadline - time.monotonic()) > 0:
                 self._socket.settimeout(left)
-                count = self._socket.recv_into(self._body)
+                count = self._socket.recv_into(unread)
                 if count == 0:
                     return
                 drained += count
 
     def _read(self, count: int) -> bytes:
         data = bytearray(count)
-        self._fill(memoryview(data))
+        try:
+            self._inlet.fill(memoryview(data))
+        except (EOFError, OSError) as error:
+            raise gone(error) from None
         return bytes(data)
 
-    def _fill(self, view: memoryview) -> None:
+    def _take(self, count: int, along: int) -> memoryview:
         try:
-            self._inlet.fill(view)
-        except TimeoutError:
-            raise PeerGone("nothing came for too long") from None
-        except EOFError:
-            raise PeerGone("closed by the peer") from None
-        except OSError as error:
-            raise PeerGone(str(error)) from None
+            return self._inlet.take(count, along)
+        except (EOFError, OSError) as error:
+            raise gone(error) from None
 
     def _send(self, data: bytes) -> None:
         try:
             self._socket.sendall(data)
         except OSError as error:
             raise PeerGone(str(error)) from None
+
+
+def gone(error: EOFError | OSError) -> PeerGone:
+    """What an inlet's error says of the peer."""
+    if isinstance(error, TimeoutError):
+        return PeerGone("nothing came for too long")
+    return PeerGone("closed by the peer" if isinstance(error, EOFError) else str(error))
 
 
 def about_us(

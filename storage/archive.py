@@ -147,7 +147,7 @@ class Archive:
         incoming = self._begin(durable=True)
         try:
             for part in parts:
-                incoming.write(part)
+                incoming.write([part])
             return self.keep(incoming, study_instance_uid, sop_instance_uid, "results")
         finally:
             incoming.discard()

@@ -5,7 +5,7 @@ import fcntl
 import mmap
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from storage.digest import new_digest
@@ -38,24 +38,23 @@ class IncomingFile:
             self._descriptor = _create_locked(self.path)
         self._digest = new_digest()
 
-    def write(self, part: bytes | memoryview, *, counts: bool = True) -> None:
-        """Add bytes. counts: whether the digest covers them; those that it does not come first.
+    def write(self, parts: Sequence[bytes | memoryview], *, head: bytes = b"") -> None:
+        """Add bytes, by one call however many parts they come in, at most 1000. head: what the digest leaves out.
 
-        Raises ArchiveFull, ArchiveUnavailable; the file is then to be discarded.
+        A head comes first of all. Raises ArchiveFull, ArchiveUnavailable; the file is then to be discarded.
         """
-        size = len(part)
+        size = len(head) + sum(map(len, parts))
         if self.size_bytes + size > self._check_at:
             self._require_room(size)
             self._check_at = self.size_bytes + size + ROOM_CHECK_BYTES
         try:
-            _write_all(self._descriptor, part)
+            _write_all(self._descriptor, [head, *parts] if head else parts, size)
         except OSError as error:
             raise translation("writing to incoming", error) from error
         self.size_bytes += size
-        if counts:
+        self._uncounted_bytes += len(head)
+        for part in parts:
             self._digest.update(part)  # here, where the processor's cache still has it
-        else:
-            self._uncounted_bytes += size
         if self._durable and self.size_bytes - self._begun_bytes >= WRITEBACK_BYTES:
             self.begin_sync()
 
@@ -140,10 +139,10 @@ def _create_locked(path: str) -> int:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, part: bytes | memoryview) -> None:
-    """Write a part whole; write(2) may take less than it was given."""
-    written = os.write(descriptor, part)
-    if written < len(part):
-        rest = memoryview(part).cast("B")[written:]
+def _write_all(descriptor: int, parts: Sequence[bytes | memoryview], size: int) -> None:
+    """Write all; writev(2) may take less than it was given."""
+    written = os.writev(descriptor, parts)
+    if written < size:
+        rest = memoryview(b"".join(parts))[written:]
         while rest:
             rest = rest[os.write(descriptor, rest) :]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pynetdicom.dimse_messages import C_STORE_RSP
 from pynetdicom.dsutils import decode
 
-from dicomnode.dimse import Assembler, Message, MessageError, encode_response, parse_command
+from dicomnode.dimse import MOST_FRAGMENTS, Assembler, Message, MessageError, encode_response, parse_command
 from tests.support.raw_association import element, store_request
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -26,9 +26,9 @@ def _value(flags: int, fragment: bytes, context_id: int = 1) -> bytes:
 class Kept(bytearray):
     """A sink that keeps everything."""
 
-    def write(self, fragment: memoryview) -> None:
-        """Keep it."""
-        self.extend(fragment)
+    def write(self, fragments: Sequence[memoryview]) -> None:
+        """Keep them."""
+        self.extend(b"".join(fragments))
 
     def abandon(self) -> None:
         """Forget it."""
@@ -115,12 +115,33 @@ def test_a_message_without_dataset_is_complete_with_its_command() -> None:
     assert not message.command.has_dataset
 
 
+def test_fragments_are_handed_on_together_before_their_buffer_is_used_again() -> None:
+    """At the end of a dataset, when told to, and when there are many."""
+    calls: list[list[bytes]] = []
+
+    class Noted(Kept):
+        def write(self, fragments: Sequence[memoryview]) -> None:
+            calls.append([bytes(fragment) for fragment in fragments])
+
+    assembler = Assembler(lambda _context_id, _command: Noted())
+    buffer = memoryview(bytearray(_value(COMMAND | LAST, REQUEST) + _value(0, b"1") + _value(0, b"2")))
+    assert not list(assembler.feed(buffer))
+    assert calls == []
+    assembler.flush()
+    assembler.flush()
+    assert calls == [[b"1", b"2"]]
+    assert not list(assembler.feed(memoryview(_value(0, b"3") * MOST_FRAGMENTS)))
+    assert len(list(assembler.feed(memoryview(_value(LAST, b"4"))))) == 1
+    assert calls[1:] == [[b"3"] * MOST_FRAGMENTS, [b"4"]]
+
+
 def test_what_is_not_whole_is_abandoned() -> None:
     """A sink whose dataset breaks off is told, and only then is the assembler between messages again."""
     kept = Kept()
     assembler = Assembler(lambda _context_id, _command: kept)
     assert assembler.is_between_messages
     assert not list(assembler.feed(memoryview(_value(COMMAND | LAST, REQUEST) + _value(0, b"half"))))
+    assembler.flush()
     assert kept == b"half"
     assert not assembler.is_between_messages
     assembler.abandon()

@@ -44,6 +44,48 @@ def test_waits_for_all_that_fits(pair: tuple[socket.socket, socket.socket]) -> N
     sender.join()
 
 
+def test_what_is_there_is_read_along(pair: tuple[socket.socket, socket.socket]) -> None:
+    """It is given without another call; whoever holds what was taken is told before it is written over."""
+    near, far = pair
+    told: list[bytes] = []
+    inlet = Inlet(near, 20.0, 8)
+    first = memoryview(b"")
+    inlet.before_reuse = lambda: told.append(bytes(first))
+    far.sendall(b"abcdef")
+    first = inlet.take(2, along=4)
+    near.shutdown(socket.SHUT_RD)
+    assert (bytes(first), bytes(inlet.take(3))) == (b"ab", b"cde")
+    with pytest.raises(EOFError):
+        inlet.take(3)
+    assert told == []
+
+
+@pytest.mark.parametrize("pieces", [[b"abcdefghijklmnop"], [b"abcde", b"fghijkl", b"mnop"]])
+def test_the_buffer_is_used_again(pair: tuple[socket.socket, socket.socket], pieces: list[bytes]) -> None:
+    """What was read along and not taken yet moves to its front; nothing is lost, however the bytes come."""
+    near, far = pair
+    given: list[memoryview] = []
+    kept = bytearray()
+
+    def keep() -> None:
+        kept.extend(b"".join(given))
+        given.clear()
+
+    inlet = Inlet(near, 20.0, 8, keep)
+    sender = _send_later(far, *pieces)
+    for count in (3, 4, 2, 6, 1):
+        given += [inlet.take(count, along=8)]
+    keep()
+    assert kept == b"abcdefghijklmnop"
+    far.sendall(b"xyz")
+    whole = bytearray(2)
+    assert inlet.take(1, along=1) == b"x"
+    inlet.rewind()
+    inlet.fill(memoryview(whole))
+    assert whole == b"yz"
+    sender.join()
+
+
 def test_a_silent_peer_is_not_waited_for(pair: tuple[socket.socket, socket.socket]) -> None:
     """Also where the time is below a second."""
     with pytest.raises(TimeoutError):

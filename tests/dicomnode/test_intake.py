@@ -162,7 +162,7 @@ def test_a_sender_that_breaks_off_leaves_nothing(intake: Intake, tmp_path: Path)
     """Half an instance is a file under incoming/ while it comes, and gone when the rest does not."""
     dataset = mammogram("1.2.3", "1.2.3.1", "R")
     arrival = intake.begin(incoming(dataset))
-    arrival.write(memoryview(encoded(dataset))[:500])
+    arrival.write([memoryview(encoded(dataset))[:500]])
     assert len(_files(tmp_path)) == 1
     arrival.abandon()
     assert not _files(tmp_path)
@@ -174,7 +174,7 @@ def test_after_a_fault_the_rest_is_read_and_dropped(stores: Stores, tmp_path: Pa
         incoming(mammogram("1.2.3", "1.2.3.1", "R"))
     )
     for _ in range(50):
-        arrival.write(memoryview(bytes(100)))
+        arrival.write([memoryview(bytes(100))])
         assert sum(path.stat().st_size for path in _files(tmp_path)) < 2000
     with pytest.raises(RefusedInstance, match="limit 1000"):
         arrival.finish()

@@ -1,6 +1,7 @@
 """A DICOM file in pieces: its dataset comes out unchanged, and anything else is said to be none."""
 
 import io
+from collections.abc import Sequence
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
@@ -22,9 +23,9 @@ class Kept:
         self.announced = (sop_class_uid, sop_instance_uid, transfer_syntax_uid)
         return self
 
-    def write(self, fragment: memoryview) -> None:
+    def write(self, fragments: Sequence[memoryview]) -> None:
         """Take the next bytes."""
-        self.data += fragment
+        self.data += b"".join(fragments)
 
     def abandon(self) -> None:
         """Nothing is left."""

@@ -45,8 +45,13 @@ def store_instance(
     """Receive a file in parts and keep it; the digest covers those from number `digest_from` on."""
     incoming = archive.receive()
     try:
+        head = b""
         for index, part in enumerate(parts):
-            incoming.write(part, counts=index >= digest_from)
+            if index < digest_from:
+                head += part
+            else:
+                incoming.write([part], head=head)
+                head = b""
         return archive.keep(incoming, study, sop)
     finally:
         incoming.discard()

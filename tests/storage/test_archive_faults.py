@@ -72,7 +72,7 @@ def test_a_full_disk_stops_a_new_archive(small_disk: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-@pytest.mark.parametrize("call", ["write", "fsync", "rename"])
+@pytest.mark.parametrize("call", ["writev", "fsync", "rename"])
 def test_whatever_call_fails_nothing_is_left(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
@@ -104,9 +104,10 @@ def test_a_sender_that_breaks_off_leaves_nothing(archive: Archive, tmp_path: Pat
 
 
 def test_short_writes_are_continued(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    """write(2) may take less than it is given."""
+    """writev(2) and write(2) may take less than they are given."""
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:7])))
+    monkeypatch.setattr(os, "writev", lambda descriptor, parts: write(descriptor, b"".join(parts)[:12]))
     stored = store_instance(archive, STUDY, UID, [b"0123456789" * 5, b"abc"])
     assert stored.size_bytes == 53
     assert located(archive, stored.object_key).read_bytes() == b"0123456789" * 5 + b"abc"
@@ -146,7 +147,7 @@ def test_the_name_is_made_durable_after_the_content(archive: Archive, calls: lis
 def test_nothing_waits_for_the_disk_where_it_need_not(archive: Archive, calls: list[tuple[str, str]]) -> None:
     """Not durable: the file is whole under its key, and the next durable one of the study syncs the folders itself."""
     incoming = archive.receive(durable=False)
-    incoming.write(b"x" * 3_000_000)
+    incoming.write([b"x" * 3_000_000])
     stored = archive.keep(incoming, STUDY, UID, durable=False)
     assert calls == [("rename", STUDY)] * 2, "the study's first one is tried before its folder is made"
     assert located(archive, stored.object_key).stat().st_size == 3_000_000
@@ -195,7 +196,7 @@ def parts():
 archive = Archive(Path(sys.argv[1]), min_free_bytes=0)
 incoming = archive.receive()
 for part in parts():
-    incoming.write(part)
+    incoming.write([part])
 archive.keep(incoming, "1.2", "1.3")
 """
 

@@ -112,7 +112,7 @@ folder = Path(sys.argv[1])
 archive = Archive(folder, 0, store=BucketStore(sys.argv[2], folder / "copies", endpoint=sys.argv[3]))
 incoming = archive.receive()
 for _ in range(12):
-    incoming.write(b"x" * 1_000_000)
+    incoming.write([b"x" * 1_000_000])
 archive.keep(incoming, "1.2.840.1", "1.2.840.1.7")
 print("acknowledged", flush=True)
 """

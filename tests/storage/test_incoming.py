@@ -24,7 +24,7 @@ def test_the_disk_is_told_early_of_what_will_be_synced(
     monkeypatch.setattr(incoming, "WRITEBACK_BYTES", 100)
     file = IncomingFile(tmp_path, _no_limit, durable=durable)
     for _ in range(5):
-        file.write(b"x" * 60)
+        file.write([b"x" * 60])
     file.discard()
     assert told == ([(0, 120), (120, 120)] if durable else [])
 
@@ -45,9 +45,10 @@ def test_the_digest_covers_what_counts(tmp_path: Path, size: int) -> None:
     """However the bytes come; those before do not count."""
     file = IncomingFile(tmp_path, _no_limit)
     data = bytes(index % 251 for index in range(size))
-    file.write(b"h" * 5000, counts=False)
-    for start in range(0, size, 3000):
-        file.write(memoryview(data)[start : start + 3000])
+    head = b"h" * 5000
+    for start in range(0, size or 1, 3000):
+        file.write([memoryview(data)[start : start + 1000], memoryview(data)[start + 1000 : start + 3000]], head=head)
+        head = b""
     assert file.digest() == xxhash.xxh3_128_hexdigest(data)
     assert bytes(file.content()) == data
     assert file.beginning(4096) == data[:4096]

@@ -37,9 +37,9 @@ def incoming(dataset: Dataset, calling_ae_title: str = "PACS") -> Incoming:
 
 
 def take(intake: Intake, dataset: Dataset, data: bytes | None = None, calling_ae_title: str = "PACS") -> Taken:
-    """Hand the dataset over in two fragments. data: other bytes than its own. Raises RefusedInstance."""
+    """Hand the dataset over in fragments, one of them empty. data: other bytes than its own. Raises RefusedInstance."""
     arrival = intake.begin(incoming(dataset, calling_ae_title))
     whole = memoryview(encoded(dataset) if data is None else data)
-    for fragment in (whole[:100], whole[100:]):
-        arrival.write(fragment)
+    for fragment in (whole[:0], whole[:100], whole[100:]):
+        arrival.write([fragment])
     return arrival.finish()

@@ -174,6 +174,11 @@ class Arrival:
         except Exception as error:  # noqa: BLE001  told by `finish`
             self._fail(error)
 
+    @property
+    def sop_instance_uid(self) -> str:
+        """As the request names it."""
+        return self._incoming.affected_sop_instance_uid
+
     def write(self, fragments: Sequence[memoryview]) -> None:
         """Take the next bytes of the dataset."""
         if self._file is None:

@@ -195,7 +195,10 @@ class Receiver:
 
             with contextlib.closing(upper.messages(open_sink)) as messages:
                 for message in messages:
-                    answer = self._answer(message, connection, upper.contexts[message.context_id])
+                    if isinstance(message.dataset, Arrival):
+                        self._store(upper, message, message.dataset, connection)
+                        continue
+                    answer = self._answer(message, upper.contexts[message.context_id])
                     if answer is not None:
                         upper.respond(message.context_id, answer)
 
@@ -226,7 +229,15 @@ class Receiver:
             return upper_layer.LOCAL_LIMIT_EXCEEDED, reason
         return None, ""
 
-    def _answer(self, message: dimse.Message, connection: socket.socket, context: Context) -> bytes | None:
+    def _store(self, upper: UpperLayer, message: dimse.Message, arrival: Arrival, connection: socket.socket) -> None:
+        outcome = self._storing.finish(arrival, connection)
+        try:
+            response = dimse.encode_response(message.command, outcome.status, outcome.comment)
+            upper.respond(message.context_id, response)
+        finally:
+            outcome.tell()
+
+    def _answer(self, message: dimse.Message, context: Context) -> bytes | None:
         command = message.command
         if command.field == dimse.C_CANCEL_RQ:
             return None  # has no response, and there is nothing here to cancel
@@ -235,11 +246,8 @@ class Receiver:
             return dimse.encode_response(command, SUCCESS)
         if isinstance(message.dataset, Collected):
             return self._normalized(command, message.dataset, context)
-        if not isinstance(message.dataset, Arrival):
-            log.warning("operation not offered", command_field=f"0x{command.field:04X}")
-            return dimse.encode_response(command, UNRECOGNIZED_OPERATION)
-        with bound(sop_instance_uid=command.sop_instance_uid):
-            return dimse.encode_response(command, *self._storing.finish(message.dataset, connection))
+        log.warning("operation not offered", command_field=f"0x{command.field:04X}")
+        return dimse.encode_response(command, UNRECOGNIZED_OPERATION)
 
     def _normalized(self, command: dimse.Command, collected: Collected, context: Context) -> bytes:
         """Answer a DIMSE-N request. What is created without a UID gets one from us (PS3.7 10.1.5.1.3)."""

@@ -125,15 +125,16 @@ class StockReceiver:
             raise TypeError(f"a C-STORE handler got {type(request).__name__}")
         sop_class_uid, sop_instance_uid = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
         calling = requestor.ae_title.strip()
-        with bound(association=f"{calling}@{requestor.address}", sop_instance_uid=sop_instance_uid):
+        with bound(association=f"{calling}@{requestor.address}"):
             syntax = str(event.context.transfer_syntax)
             arrival = self._storing.begin(sop_class_uid, sop_instance_uid, syntax, calling)
             arrival.write([memoryview(event.encoded_dataset(include_meta=False))])
-            status, comment = self._storing.finish(arrival, event.assoc)
+            outcome = self._storing.finish(arrival, event.assoc)
+            outcome.tell()
         answer = Dataset()
-        answer.Status = status
-        if comment:
-            answer.ErrorComment = comment[:ERROR_COMMENT_LENGTH]
+        answer.Status = outcome.status
+        if outcome.comment:
+            answer.ErrorComment = outcome.comment[:ERROR_COMMENT_LENGTH]
         return answer
 
     def _report(self, event: Event) -> tuple[int, None]:

@@ -4,18 +4,29 @@ Every answer is a DIMSE status with an Error Comment; a fault of ours, such as a
 0xA700 so that the sender keeps the instance and tries again.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
 from dicomnode.errors import RefusedInstance
 from dicomnode.evidence import Associations
 from dicomnode.file_head import FileHead
-from dicomnode.intake import OUT_OF_RESOURCES, SUCCESS, Arrival, Incoming, Intake, Taken
+from dicomnode.intake import OUT_OF_RESOURCES, SUCCESS, Arrival, Incoming, Intake
 from dicomnode.logs import Stopwatch, get_logger, is_foreseen
 from storage.studies import Recorded
 
 log = get_logger(__name__)
 
 _head = lru_cache(maxsize=256)(FileHead)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Status and comment for the peer. tell: writes the line in the log, which the peer need not wait for."""
+
+    status: int
+    comment: str
+    tell: Callable[[], object]
 
 
 class Storing:
@@ -39,28 +50,26 @@ class Storing:
             )
         )
 
-    def finish(self, arrival: Arrival, association: object) -> tuple[int, str]:
-        """Store what has come. Returns status and comment for the peer."""
+    def finish(self, arrival: Arrival, association: object) -> Outcome:
+        """Store what has come."""
         watch = Stopwatch()
+        uid = arrival.sop_instance_uid
         try:
             taken = arrival.finish()
         except RefusedInstance as refused:
-            log.warning("refused", status=f"0x{refused.status:04X}", reason=str(refused), duration_ms=watch.ms())
-            return refused.status, str(refused)
-        except Exception as error:
-            trace = None if is_foreseen(error) else error
-            status = f"0x{OUT_OF_RESOURCES:04X}"
-            log.exception("not stored", status=status, reason=str(error), duration_ms=watch.ms(), exc_info=trace)
-            return OUT_OF_RESOURCES, "the node cannot store now, try again later"
-        self._arriving.note(association, taken.instance.study_instance_uid)
-        _log_taken(taken, watch)
-        return SUCCESS, ""
+            status, reason = refused.status, str(refused)
+            line = _line(log.warning, "refused", uid, watch, status=f"0x{status:04X}", reason=reason)
+            return Outcome(status, reason, line)
+        except Exception as error:  # noqa: BLE001  `tell` logs it, with its trace
+            told = {"reason": str(error), "exc_info": None if is_foreseen(error) else error}
+            line = _line(log.exception, "not stored", uid, watch, status=f"0x{OUT_OF_RESOURCES:04X}", **told)
+            return Outcome(OUT_OF_RESOURCES, "the node cannot store now, try again later", line)
+        study = taken.instance.study_instance_uid
+        self._arriving.note(association, study)
+        event = "stored" if taken.recorded is Recorded.NEW else "stored again"
+        size = taken.instance.size_bytes
+        return Outcome(SUCCESS, "", _line(log.info, event, uid, watch, study_instance_uid=study, size_bytes=size))
 
 
-def _log_taken(taken: Taken, watch: Stopwatch) -> None:
-    log.info(
-        "stored" if taken.recorded is Recorded.NEW else "stored again",
-        study_instance_uid=taken.instance.study_instance_uid,
-        size_bytes=taken.instance.size_bytes,
-        duration_ms=watch.ms(),
-    )
+def _line(write: Callable[..., object], event: str, uid: str, watch: Stopwatch, **values: object) -> partial[object]:
+    return partial(write, event, sop_instance_uid=uid, duration_ms=watch.ms(), **values)

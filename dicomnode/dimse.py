@@ -22,9 +22,13 @@ PRIORITY = 0x00000700
 ACTION_TYPE_ID = 0x00001008
 REQUESTED_SOP_CLASS_UID = 0x00000003
 REQUESTED_SOP_INSTANCE_UID = 0x00001001
+MOVE_DESTINATION = 0x00000600
+FAILED_SUBOPERATIONS = 0x00001022
 
 C_STORE_RQ, C_ECHO_RQ, N_EVENT_REPORT_RQ, C_CANCEL_RQ, RESPONSE = 0x0001, 0x0030, 0x0100, 0x0FFF, 0x8000
 N_SET_RQ, N_ACTION_RQ, N_CREATE_RQ = 0x0120, 0x0130, 0x0140
+C_GET_RQ, C_FIND_RQ, C_MOVE_RQ = 0x0010, 0x0020, 0x0021
+PENDING = frozenset({0xFF00, 0xFF01})  # PS3.4 table C.4-1
 MEDIUM_PRIORITY, HAS_DATASET = 0x0000, 0x0001
 NO_DATASET = 0x0101
 ERROR_COMMENT_LENGTH = 64  # LO
@@ -44,7 +48,7 @@ class MessageError(ValueError):
 class Command:
     """A command set. sop_class_uid, sop_instance_uid: of the affected or requested instance, or empty.
 
-    Of a response, message_id is that of its request; status and comment are its answer.
+    Of a response, message_id is that of its request; status, comment and failed (sub-operations) are its answer.
     """
 
     field: int
@@ -54,6 +58,7 @@ class Command:
     has_dataset: bool
     status: int = -1
     comment: str = ""
+    failed: int = 0
 
 
 class Sink(Protocol):
@@ -171,9 +176,10 @@ def parse_request_or_response(encoded: bytes) -> Command:
             return _command(values, MESSAGE_ID)
         answered = _command(values, MESSAGE_ID_RESPONDED_TO)
         comment = values.get(ERROR_COMMENT, b"").decode("ascii", "replace").strip(" \0")
-        return replace(answered, status=_US.unpack(values[STATUS])[0], comment=comment)
+        failed = _US.unpack(values[FAILED_SUBOPERATIONS])[0] if FAILED_SUBOPERATIONS in values else 0
+        return replace(answered, status=_US.unpack(values[STATUS])[0], comment=comment, failed=failed)
     except (KeyError, struct.error):
-        raise MessageError("a response without a status") from None
+        raise MessageError("a response without a status, or with numbers that are none") from None
 
 
 def _values(encoded: bytes) -> dict[int, bytes]:
@@ -233,6 +239,18 @@ def encode_store_request(sop_class_uid: str, sop_instance_uid: str, message_id: 
         _element(PRIORITY, _US.pack(MEDIUM_PRIORITY)),
         _element(COMMAND_DATA_SET_TYPE, _US.pack(HAS_DATASET)),
         _element(AFFECTED_SOP_INSTANCE_UID, _padded(sop_instance_uid, b"\0")),
+    )
+
+
+def encode_query(field: int, sop_class_uid: str, move_destination: str, message_id: int) -> bytes:
+    """The command set of a C-FIND, C-GET or C-MOVE (PS3.7 9.3.2.1 to 9.3.4.1). move_destination: "" but for C-MOVE."""
+    return _request(
+        _element(AFFECTED_SOP_CLASS_UID, _padded(sop_class_uid, b"\0")),
+        _element(COMMAND_FIELD, _US.pack(field)),
+        _element(MESSAGE_ID, _US.pack(message_id)),
+        _element(MOVE_DESTINATION, _padded(move_destination, b" ")) if move_destination else b"",
+        _element(PRIORITY, _US.pack(MEDIUM_PRIORITY)),
+        _element(COMMAND_DATA_SET_TYPE, _US.pack(HAS_DATASET)),
     )
 
 

@@ -1,19 +1,23 @@
 """Asking a PACS what it has: C-FIND in the Study Root information model (PS3.4 C.6.2)."""
 
+import contextlib
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from pydicom import Dataset
-from pynetdicom import AE, build_context, evt
-from pynetdicom.association import Association
-from pynetdicom.events import EventHandlerType
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import build_context
+from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]  # from a table
 
 from dicomnode.config import DestinationSettings
+from dicomnode.dimse import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ, PENDING, Message, encode_query
 from dicomnode.errors import QueryFailed
+from dicomnode.normalized import Collected
 from dicomnode.remote import (
     Patient,
     RemoteInstance,
@@ -23,60 +27,86 @@ from dicomnode.remote import (
     read_series,
     read_study,
 )
-from dicomnode.sockets import Cutter, send_at_once
+from dicomnode.requestor import OnStore, Rejected, Requestor, peer_of
+from dicomnode.upper_layer import PeerGone, ProtocolError
 
-PENDING = frozenset({0xFF00, 0xFF01})  # PS3.4 table C.4-1
+SUCCESS = 0x0000
+OPERATIONS = {C_FIND_RQ: "C-FIND", C_GET_RQ: "C-GET", C_MOVE_RQ: "C-MOVE"}
 PATIENCE = 3.0  # how many times the time for one answer all of them may take
 LONGEST_LIST = 100_000
 
 
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """What may come back over the same association. roles: in which the PACS may send it; on_store: takes it."""
+
+    contexts: Sequence[PresentationContext]
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation]
+    on_store: OnStore
+
+
 class Caller:
-    """Opens associations with one PACS. tls: for a PACS that wants it. Raises QueryFailed."""
+    """Asks one PACS, each time over an association of its own. tls: for a PACS that wants it. Raises QueryFailed."""
 
     def __init__(self, pacs: DestinationSettings, ae_title: str, tls: ssl.SSLContext | None) -> None:
         self._pacs = pacs
-        self._calling = pacs.calling_ae_title or ae_title
+        self._ae_title = ae_title
         self._tls = tls
         self.where = f"{pacs.ae_title} at {pacs.host}:{pacs.port}"
 
-    @contextmanager
-    def call(
+    def ask(
         self,
-        contexts: Sequence[PresentationContext],
+        operation: int,
+        model: str,
+        identifier: Dataset,
         silence_s: float,
         limit_s: float,
-        roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
-        handlers: Sequence[EventHandlerType] = (),
-    ) -> Iterator[Association]:
-        """An open association, aborted where the block raises, else released.
+        *,
+        move_to: str = "",
+        returning: Returning | None = None,
+    ) -> Generator[Message]:
+        """Every answer as it comes. Who closes this before the last one aborts the association.
 
-        silence_s: how long an answer may take; limit_s: everything together, then the connection is cut.
+        operation: its command field; model: SOP Class UID. silence_s: how long an answer may take; limit_s: all.
         """
-        entity = AE(ae_title=self._calling)
-        entity.connection_timeout = entity.acse_timeout = self._pacs.connect_timeout_s
-        entity.dimse_timeout = entity.network_timeout = silence_s
-        cutter = Cutter()
-        opened = [(evt.EVT_CONN_OPEN, send_at_once), (evt.EVT_CONN_OPEN, cutter.take)]
-        with cutter.within(limit_s):
-            association = entity.associate(
-                self._pacs.host,
-                self._pacs.port,
-                contexts=list(contexts),
-                ae_title=self._pacs.ae_title,
-                ext_neg=list(roles),
-                evt_handlers=[*opened, *handlers],
-                tls_args=(self._tls, self._pacs.host) if self._pacs.tls and self._tls else None,
-            )
-            if not association.is_established:
-                why = "refused the association" if association.is_rejected else "cannot be reached"
-                raise QueryFailed(f"{self.where} {why}")
-            try:
-                yield association
-            except BaseException:
-                association.abort()
-                raise
-            if association.is_established:
-                association.release()
+        contexts = [build_context(model, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]
+        requestor = self._open(contexts, silence_s, returning)
+        try:
+            context_id, encoded = self._encode(requestor, operation, model, identifier)
+            command = partial(encode_query, operation, model, move_to)
+            yield from requestor.ask_for_many(context_id, command, encoded, limit_s)
+            with contextlib.suppress(PeerGone, ProtocolError):  # all answers are here
+                requestor.release()
+            requestor.close()
+        except (PeerGone, ProtocolError) as error:
+            requestor.abort()
+            raise QueryFailed(f"{self.where} did not answer: {error}") from None
+        except BaseException:
+            requestor.abort()
+            raise
+
+    def _open(self, contexts: list[PresentationContext], silence_s: float, returning: Returning | None) -> Requestor:
+        peer = peer_of(self._pacs, self._ae_title, self._tls, silence_s)
+        try:
+            if returning is None:
+                return Requestor(peer, contexts)
+            every = [*contexts, *returning.contexts]
+            return Requestor(peer, every, roles=returning.roles, on_store=returning.on_store)
+        except Rejected as rejected:
+            raise QueryFailed(f"{self.where} refused the association: {rejected}") from None
+        except (PeerGone, ProtocolError) as error:
+            raise QueryFailed(f"{self.where} cannot be reached: {error}") from None
+
+    def _encode(self, requestor: Requestor, operation: int, model: str, identifier: Dataset) -> tuple[int, bytes]:
+        """The context to ask in, and the identifier as it is encoded there."""
+        context = requestor.context_for(model, "")
+        if context is None:
+            raise QueryFailed(f"{self.where} does not offer {OPERATIONS[operation]}")
+        syntax = UID(context[1])
+        encoded = encode(identifier, syntax.is_implicit_VR, syntax.is_little_endian)
+        if encoded is None:
+            raise QueryFailed(f"the identifier for {OPERATIONS[operation]} cannot be encoded")
+        return context[0], encoded
 
 
 class Finder:
@@ -111,23 +141,20 @@ class Finder:
 
     def _find(self, identifier: Dataset) -> list[Dataset]:
         model = StudyRootQueryRetrieveInformationModelFind
-        where, limit_s = self._caller.where, self._silence_s * PATIENCE
         found: list[Dataset] = []
-        with self._caller.call([build_context(model)], self._silence_s, limit_s) as association:
-            try:
-                for answer, item in association.send_c_find(identifier, model):
-                    status = answer.get("Status")
-                    if status in PENDING and item is not None:
-                        found.append(item)
-                    elif status != 0x0000:
-                        said = "nothing" if status is None else f"0x{status:04X}"
-                        raise QueryFailed(f"{where} answered {said} to C-FIND")
-                    if len(found) > LONGEST_LIST:
-                        raise QueryFailed(f"{where} gives more than {LONGEST_LIST} answers")
-            except ValueError:  # no presentation context was accepted
-                raise QueryFailed(f"{where} does not offer C-FIND") from None
-            except RuntimeError:  # the association ended before the question
-                raise QueryFailed(f"{where} cannot be reached") from None
+        asked = self._caller.ask(C_FIND_RQ, model, identifier, self._silence_s, self._silence_s * PATIENCE)
+        with contextlib.closing(asked) as answers:
+            for answer in answers:
+                status = answer.command.status
+                if status == SUCCESS:
+                    continue
+                item = answer.dataset.dataset() if isinstance(answer.dataset, Collected) else None
+                if status not in PENDING or item is None:
+                    unreadable = ", and what it found cannot be read" if status in PENDING else ""
+                    raise QueryFailed(f"{self._caller.where} answered 0x{status:04X} to C-FIND{unreadable}")
+                if len(found) == LONGEST_LIST:
+                    raise QueryFailed(f"{self._caller.where} gives more than {LONGEST_LIST} answers")
+                found.append(item)
         return found
 
 

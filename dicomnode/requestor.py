@@ -1,4 +1,4 @@
-"""The requestor's side of one association on a blocking socket (PS3.8 9): C-STORE, N-ACTION, one after the other.
+"""The requestor's side of one association on a blocking socket (PS3.8 9): one operation after the other.
 
 pynetdicom's public PDU classes encode and decode the association; its own requestor polls from a second thread, and on
 a busy machine that thread drops an answer, or takes a rejection for a peer that is away. Here the thread that asks is
@@ -13,13 +13,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from dicomnode import dimse
-from dicomnode.dimse import Assembler, Command, Message, MessageError, data_item
+from dicomnode.config import DestinationSettings
+from dicomnode.dimse import Assembler, Command, Message, MessageError, Sink, data_item
 from dicomnode.inlet import Inlet
 from dicomnode.normalized import PROCESSING_FAILURE, Collected, Request
 from dicomnode.upper_layer import (
@@ -63,16 +65,50 @@ class Peer:
     answer_s: float
 
 
+def peer_of(destination: DestinationSettings, ae_title: str, tls: ssl.SSLContext | None, answer_s: float) -> Peer:
+    """A configured destination as the peer to call. ae_title, tls: of the node, where the destination has it so."""
+    return Peer(
+        host=destination.host,
+        port=destination.port,
+        called_ae_title=destination.ae_title,
+        calling_ae_title=destination.calling_ae_title or ae_title,
+        tls=tls if destination.tls else None,
+        connect_s=destination.connect_timeout_s,
+        answer_s=answer_s,
+    )
+
+
+@runtime_checkable
+class Returned(Sink, Protocol):
+    """An instance that the peer sends back over the association (C-GET, PS3.4 C.4.3)."""
+
+    def finish(self) -> int:
+        """All of it has come. Returns the DIMSE status for it."""
+        ...
+
+
+OnStore = Callable[[Command, str], Returned]
+
+
 class Requestor:
     """An open association. Every method raises PeerGone or ProtocolError, after which it is over.
 
-    on_report: takes an N-EVENT-REPORT that comes meanwhile, and gives the DIMSE status.
+    on_report: takes an N-EVENT-REPORT that comes meanwhile, and gives the DIMSE status. on_store: gives the place for
+    an instance that comes back, by its request and transfer syntax; roles: in which the peer may send such.
     """
 
-    def __init__(self, peer: Peer, contexts: Sequence[PresentationContext], on_report: OnReport | None = None) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        contexts: Sequence[PresentationContext],
+        on_report: OnReport | None = None,
+        roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+        on_store: OnStore | None = None,
+    ) -> None:
         """Connect and negotiate. Raises Rejected."""
         self._on_report = on_report
         self._answer_s = peer.answer_s
+        self._on_store = on_store
         self._message_id = 0
         self._messages: deque[Message] = deque()
         self._assembler = Assembler(self._open_sink, dimse.parse_request_or_response)
@@ -80,7 +116,7 @@ class Requestor:
         self._socket = _connect(peer)
         try:
             self._inlet = Inlet(self._socket, peer.answer_s)
-            self._negotiate(peer, contexts)
+            self._negotiate(peer, contexts, roles)
         except BaseException:
             self._socket.close()
             raise
@@ -96,6 +132,25 @@ class Requestor:
 
     def ask(self, context_id: int, encode: Callable[[int], bytes], dataset: bytes | memoryview) -> Command:
         """Send a request with its dataset, and wait for the answer. encode: gives the command set of a message ID."""
+        self._request(context_id, encode, dataset)
+        return self._answer(self._deadline()).command
+
+    def ask_for_many(
+        self, context_id: int, encode: Callable[[int], bytes], dataset: bytes | memoryview, limit_s: float
+    ) -> Iterator[Message]:
+        """The same, with every answer as it comes: those that are pending, and the last (PS3.4 C.4.1.3).
+
+        limit_s: how long all of them together may take, with what comes back in between.
+        """
+        until = time.monotonic() + limit_s
+        self._request(context_id, encode, dataset)
+        while True:
+            answer = self._answer(until)
+            yield answer
+            if answer.command.status not in dimse.PENDING:
+                return
+
+    def _request(self, context_id: int, encode: Callable[[int], bytes], dataset: bytes | memoryview) -> None:
         self._message_id = self._message_id % 0xFFFF + 1
         command = data_item(context_id, encode(self._message_id))
         first = HEADER.pack(P_DATA, len(command)) + command
@@ -103,8 +158,10 @@ class Requestor:
             self._send(first + pdu)
             first = b""
         self._send(first)
-        answer = self._next(self._deadline()).command
-        if not answer.field & dimse.RESPONSE or answer.message_id != self._message_id:
+
+    def _answer(self, until: float) -> Message:
+        answer = self._next(until)
+        if not answer.command.field & dimse.RESPONSE or answer.command.message_id != self._message_id:
             raise ProtocolError("an answer to something else")
         return answer
 
@@ -127,14 +184,16 @@ class Requestor:
             self._send(HEADER.pack(ABORT, 4) + bytes(4))
         self.close()
 
-    def _negotiate(self, peer: Peer, contexts: Sequence[PresentationContext]) -> None:
+    def _negotiate(
+        self, peer: Peer, contexts: Sequence[PresentationContext], roles: Sequence[SCP_SCU_RoleSelectionNegotiation]
+    ) -> None:
         for number, context in enumerate(contexts):
             context.context_id = 2 * number + 1
         request = A_ASSOCIATE()
         request.application_context_name = APPLICATION_CONTEXT
         request.calling_ae_title, request.called_ae_title = peer.calling_ae_title, peer.called_ae_title
         request.presentation_context_definition_list = list(contexts)
-        request.user_information = [*about_us(MAXIMUM_PDU)]
+        request.user_information = [*about_us(MAXIMUM_PDU), *roles]
         self._send(A_ASSOCIATE_RQ(request).encode())
         kind, header, body = self._pdu(MAXIMUM_ASSOCIATE_BYTES)
         try:
@@ -180,7 +239,7 @@ class Requestor:
         return time.monotonic() + self._answer_s
 
     def _next(self, until: float) -> Message:
-        """The next message that is no report; those are answered on the way. Raises _Released too.
+        """The next message that asks for nothing; what does is answered on the way. Raises _Released too.
 
         until: the end of patience, also with a peer that goes on talking and never answers.
         """
@@ -190,10 +249,14 @@ class Requestor:
                     raise PeerGone("no answer for too long")
                 self._read()
             message = self._messages.popleft()
-            if message.command.field != dimse.N_EVENT_REPORT_RQ:
+            command = message.command
+            if command.field == dimse.N_EVENT_REPORT_RQ:
+                status = self._report(message)
+            elif isinstance(message.dataset, Returned):
+                status = message.dataset.finish()
+            else:
                 return message
-            status = self._report(message)
-            item = data_item(message.context_id, dimse.encode_response(message.command, status))
+            item = data_item(message.context_id, dimse.encode_response(command, status))
             self._send(HEADER.pack(P_DATA, len(item)) + item)
 
     def _report(self, message: Message) -> int:
@@ -220,10 +283,13 @@ class Requestor:
         except MessageError as error:
             raise ProtocolError(str(error)) from None
 
-    def _open_sink(self, context_id: int, _command: Command) -> Collected:
+    def _open_sink(self, context_id: int, command: Command) -> Sink:
         if context_id not in self.contexts:
             raise ProtocolError(f"presentation context {context_id} was not accepted")
-        return Collected(self.contexts[context_id].transfer_syntax_uid)
+        syntax = self.contexts[context_id].transfer_syntax_uid
+        if command.field == dimse.C_STORE_RQ and self._on_store is not None:
+            return self._on_store(command, syntax)
+        return Collected(syntax)
 
     def _pdu(self, maximum: int) -> tuple[int, bytes, bytes]:
         """Type, header and body of the next PDU."""

@@ -3,29 +3,25 @@
 What C-MOVE brings comes in through the receiver like anything else; what C-GET brings goes into the same intake.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
-from io import BytesIO
-from typing import cast
+from collections.abc import Generator, Iterator, Sequence
 
 from pydicom import Dataset
-from pynetdicom import build_context, build_role, evt
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.events import Event
+from pynetdicom import StoragePresentationContexts, build_context, build_role
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time from a table
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicomnode.attributes import number
 from dicomnode.contexts import ACCEPTED_TRANSFER_SYNTAXES
-from dicomnode.errors import QueryFailed, RefusedInstance, RetrievalFailed
+from dicomnode.dimse import C_GET_RQ, C_MOVE_RQ, PENDING, Command, Message
+from dicomnode.errors import QueryFailed, RetrievalFailed
 from dicomnode.fetched import Announced, Fetched
-from dicomnode.find import PENDING, Caller, Finder
+from dicomnode.find import OPERATIONS, SUCCESS, Caller, Finder, Returning
 from dicomnode.remote import Wanted
 
-SUCCESS = 0x0000
 MEANINGS = {  # PS3.4 tables C.4-2 and C.4-3
     0xA701: "it is out of resources",
     0xA702: "it is out of resources",
@@ -38,7 +34,6 @@ CONTEXTS_LEFT = 127  # PS3.8 9.3.2.2: 128 of them, one for C-GET itself
 # How many times its limit a retrieval may take: silent for one after the last word of another (PS3.4 C.4.2.2).
 PATIENCE = 2.0
 UIDS_AT_ONCE = 500  # of 64 characters, well inside the 64 KiB of an element
-Responses = Iterator[tuple[Dataset, Dataset | None]]
 
 
 class DimsePacs(Finder):
@@ -63,61 +58,68 @@ class DimsePacs(Finder):
                 if self._fetched is None:
                     self._move(identifier)
                 else:
-                    self._get(identifier, {item.sop_class_uid for item in wanted.instances}, self._fetched)
+                    self._get(identifier, _sop_classes(wanted), self._fetched)
         except QueryFailed as error:
             raise RetrievalFailed(str(error)) from None
 
     def _move(self, identifier: Dataset) -> None:
         model = StudyRootQueryRetrieveInformationModelMove
-        with self._caller.call([build_context(model)], self._timeout_s, self._timeout_s * PATIENCE) as association:
-            self._follow("C-MOVE", lambda: association.send_c_move(identifier, self._move_to, model))
+        until = time.monotonic() + self._timeout_s
+        limit_s = self._timeout_s * PATIENCE
+        answers = self._caller.ask(C_MOVE_RQ, model, identifier, self._timeout_s, limit_s, move_to=self._move_to)
+        self._follow(C_MOVE_RQ, answers, until)
 
     def _get(self, identifier: Dataset, sop_class_uids: set[str], fetched: Fetched) -> None:
         model = StudyRootQueryRetrieveInformationModelGet
-        with self._caller.call(
-            [build_context(model), *_contexts(sop_class_uids)],
-            self._timeout_s,
-            self._timeout_s * PATIENCE,
-            [build_role(uid, scp_role=True) for uid in sorted(sop_class_uids)],
-            [(evt.EVT_C_STORE, lambda event: _store(event, fetched))],
-        ) as association:
-            self._follow("C-GET", lambda: association.send_c_get(identifier, model))
-
-    def _follow(self, operation: str, start: Callable[[], Responses]) -> None:
-        """Listen to the responses until the last one, or until it takes too long. Raises RetrievalFailed."""
         until = time.monotonic() + self._timeout_s
-        objection = ""
-        try:
-            for answer, _ in start():
-                objection = self._objection(answer, time.monotonic() > until)
-                if objection:
-                    break
-        except ValueError:  # no presentation context was accepted
-            objection = "does not offer it"
-        except RuntimeError:  # the association ended before the request
-            objection = "cannot be reached"
+
+        def on_store(command: Command, transfer_syntax_uid: str) -> _Returned:
+            self._check(C_GET_RQ, self._lateness(until))
+            return _Returned(fetched, command, transfer_syntax_uid)
+
+        roles = [build_role(uid, scp_role=True) for uid in sorted(sop_class_uids)]
+        returning = Returning(_contexts(sop_class_uids), roles, on_store)
+        limit_s = self._timeout_s * PATIENCE
+        answers = self._caller.ask(C_GET_RQ, model, identifier, self._timeout_s, limit_s, returning=returning)
+        self._follow(C_GET_RQ, answers, until)
+
+    def _follow(self, operation: int, answers: Generator[Message], until: float) -> None:
+        """Listen to the answers until the last one, or until it takes too long. Raises RetrievalFailed."""
+        with contextlib.closing(answers):
+            for answer in answers:
+                command = answer.command
+                if command.status in PENDING:
+                    self._check(operation, self._lateness(until))
+                elif command.status != SUCCESS:
+                    self._check(operation, f"answered {_said(command)}")
+
+    def _lateness(self, until: float) -> str:
+        return f"needs more than {self._timeout_s:g} s" if time.monotonic() > until else ""
+
+    def _check(self, operation: int, objection: str) -> None:
         if objection:
-            raise RetrievalFailed(f"{operation}: {self._caller.where} {objection}")
-
-    def _objection(self, answer: Dataset, is_late: bool) -> str:
-        status = answer.get("Status")
-        if status in PENDING:
-            return f"needs more than {self._timeout_s:g} s" if is_late else ""
-        return "" if status == SUCCESS else f"answered {_said(answer)}"
+            raise RetrievalFailed(f"{OPERATIONS[operation]}: {self._caller.where} {objection}")
 
 
-def _store(event: Event, fetched: Fetched) -> int:
-    """A sub-operation of C-GET. pynetdicom has the dataset in memory, so a PACS that sends huge ones is for C-MOVE."""
-    request = cast("C_STORE", event.request)
-    uid = str(request.AffectedSOPInstanceUID)
-    announced = Announced(str(request.AffectedSOPClassUID), uid, str(event.context.transfer_syntax))
-    try:
-        arrival = fetched.begin(announced)
-    except RefusedInstance as refused:
-        return refused.status
-    if isinstance(request.DataSet, BytesIO):
-        arrival.write([request.DataSet.getbuffer()])
-    return fetched.finish(arrival, uid)
+class _Returned:
+    """An instance that C-GET brings: into the archive as it comes, as by the receiver."""
+
+    def __init__(self, fetched: Fetched, command: Command, transfer_syntax_uid: str) -> None:
+        self._fetched = fetched
+        self._uid = command.sop_instance_uid
+        self._arrival = fetched.begin(Announced(command.sop_class_uid, self._uid, transfer_syntax_uid))
+
+    def write(self, fragments: Sequence[memoryview]) -> None:
+        """Take the next bytes."""
+        self._arrival.write(fragments)
+
+    def abandon(self) -> None:
+        """The rest will not come."""
+        self._arrival.abandon()
+
+    def finish(self) -> int:
+        """Store it. Returns the DIMSE status for it."""
+        return self._fetched.finish(self._arrival, self._uid)
 
 
 def _identifiers(wanted: Wanted) -> Iterator[Dataset]:
@@ -140,6 +142,14 @@ def _identifier(level: str, wanted: Wanted) -> Dataset:
     return identifier
 
 
+def _sop_classes(wanted: Wanted) -> set[str]:
+    """What may come; where the PACS did not tell, which it need not (PS3.4 C.6.2.1.5), everything that is common."""
+    told = {item.sop_class_uid for item in wanted.instances}
+    if "" not in told:
+        return told
+    return told - {""} | {str(context.abstract_syntax) for context in StoragePresentationContexts}
+
+
 def _contexts(sop_class_uids: set[str]) -> list[PresentationContext]:
     """One for each SOP class and syntax, so that each instance can come as it is stored; else one for each class."""
     classes, syntaxes = sorted(sop_class_uids), ACCEPTED_TRANSFER_SYNTAXES
@@ -148,12 +158,8 @@ def _contexts(sop_class_uids: set[str]) -> list[PresentationContext]:
     return [build_context(uid, list(syntaxes)) for uid in classes[:CONTEXTS_LEFT]]
 
 
-def _said(answer: Dataset) -> str:
-    status = answer.get("Status")
-    if status is None:
-        return "nothing"
-    meaning = MEANINGS.get(int(status), "")
-    failed = number(answer, "NumberOfFailedSuboperations")
-    parts = [meaning, f"{failed:.0f} failed" if failed else ""]
+def _said(command: Command) -> str:
+    meaning = MEANINGS.get(command.status, "")
+    parts = [meaning, f"{command.failed} failed" if command.failed else ""]
     more = ", ".join(filter(None, parts))
-    return f"0x{status:04X}" + (f" ({more})" if more else "")
+    return f"0x{command.status:04X}" + (f" ({more})" if more else "")

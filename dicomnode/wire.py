@@ -19,7 +19,7 @@ from dicomnode.dimse import Command, encode_action_request, encode_store_request
 from dicomnode.errors import DeliveryFailed
 from dicomnode.logs import get_logger
 from dicomnode.part10 import split_file
-from dicomnode.requestor import Peer, Rejected, Requestor
+from dicomnode.requestor import Rejected, Requestor, peer_of
 from dicomnode.upper_layer import PeerGone, ProtocolError
 
 log = get_logger(__name__)
@@ -111,15 +111,7 @@ class DicomWire:
 
     def _open(self, destination: DestinationSettings, files: Sequence[OutgoingFile], *, commitment: bool) -> Requestor:
         where = f"{destination.ae_title} at {destination.host}:{destination.port}"
-        peer = Peer(
-            host=destination.host,
-            port=destination.port,
-            called_ae_title=destination.ae_title,
-            calling_ae_title=destination.calling_ae_title or self._ae_title,
-            tls=self._tls if destination.tls else None,
-            connect_s=destination.connect_timeout_s,
-            answer_s=ANSWER_S,
-        )
+        peer = peer_of(destination, self._ae_title, self._tls, ANSWER_S)
         contexts = offered_contexts({file.sop_class_uid for file in files}, commitment=commitment)
         on_report = self._on_report
         try:

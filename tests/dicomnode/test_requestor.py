@@ -5,7 +5,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -22,13 +22,13 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from dicomnode.commitment import WELL_KNOWN_INSTANCE
 from dicomnode.config import NodeSettings
-from dicomnode.dimse import encode_action_request, encode_store_request
+from dicomnode.dimse import encode_action_request, encode_query, encode_store_request
 from dicomnode.intake import Intake
 from dicomnode.normalized import Request
 from dicomnode.receiver import Receiver
 from dicomnode.requestor import Peer, Rejected, Requestor
 from dicomnode.upper_layer import PeerGone, ProtocolError
-from tests.support.raw_association import data_pdus, element
+from tests.support.raw_association import data_pdus, element, store_request
 from tests.support.requests import encoded
 from tests.support.studies import mammogram
 from tests.support.waiting import free_port
@@ -299,3 +299,68 @@ def test_a_report_that_comes_meanwhile_is_answered() -> None:
         server.shutdown()
     assert answered == [0x0000]
     assert [request.dataset.TransactionUID for request in taken] == ["1.2.3"]
+
+
+class _Watched:
+    """Where an instance comes back to. began: set with the first byte."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.fragments: list[int] = []
+
+    def write(self, fragments: Sequence[memoryview]) -> None:
+        """Count."""
+        self.fragments += map(len, fragments)
+        self.began.set()
+
+    def abandon(self) -> None:
+        """Nothing is left."""
+
+    def finish(self) -> int:
+        """All of it is here."""
+        return 0xB007
+
+
+def test_what_comes_back_is_handed_on_as_it_comes() -> None:
+    """The peer goes on only when the first fragment has been taken, so that no instance need fit into memory."""
+    coming, said = _Watched(), []
+    store = store_request(MAMMOGRAM, "1.2.3.1.1")
+    pdus = data_pdus(1, store, bytes(50_000), 16384)
+    first = len(data_pdus(1, store, b"", 16384)) + 16384 + 6
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def converse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 20)
+                connection.sendall(_accepted())
+                connection.recv(1 << 20)
+                connection.sendall(pdus[:first])
+                said.append(coming.began.wait(20))
+                connection.sendall(pdus[first:])
+                said.append(connection.recv(1 << 20)[-2:])
+                connection.sendall(_response(0xFF00, field=0x8010) + _response(field=0x8010))
+                connection.recv(1 << 20)
+
+        thread = threading.Thread(target=converse)
+        thread.start()
+        requestor = Requestor(_peer(listener.getsockname()[1]), _contexts(), on_store=lambda *_: coming)
+        query = partial(encode_query, 0x0010, MAMMOGRAM, "")
+        answers = [answer.command.status for answer in requestor.ask_for_many(1, query, b"1234", 20.0)]
+        requestor.abort()
+        thread.join()
+    assert answers == [0xFF00, 0x0000]
+    assert said[0] is True
+    assert (sum(coming.fragments), max(coming.fragments)) == (50_000, 16384 - 6)
+
+
+def test_answers_without_end_are_not_listened_to_for_ever() -> None:
+    """Each of them comes in time, and the last never does."""
+    with _endless(_accepted(), _response(0xFF00, field=0x8020)) as port:
+        requestor = Requestor(_peer(port), _contexts())
+        started, query = time.monotonic(), partial(encode_query, 0x0020, MAMMOGRAM, "")
+        taken = []
+        with pytest.raises(PeerGone, match="no answer for too long"):
+            taken.extend(requestor.ask_for_many(1, query, b"1234", 0.5))
+        assert time.monotonic() - started < 5
+        requestor.close()

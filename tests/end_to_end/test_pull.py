@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trustme
 from pydicom import Dataset, dcmread
 from pydicom.uid import RLELossless, generate_uid
 
@@ -23,16 +24,19 @@ from dicomnode.config import (
     NodeSettings,
     PullSettings,
     Settings,
+    TlsSettings,
 )
 from dicomnode.dispatch import Dispatcher
 from dicomnode.intake import Intake
 from dicomnode.receiver import Receiver
+from dicomnode.secure import server_context
 from storage import retrievals
 from storage.archive import Archive
 from storage.database import Database
 from storage.lifecycle import RetrievalState, StudyState
 from storage.studies import find_study, instances_of
 from tests.support import dcmtk, orthanc, studies
+from tests.support.certificates import issue
 from tests.support.located import located
 from tests.support.node import Destination, NodeConfig, running_node
 from tests.support.orthanc import DICOMWEB, Orthanc, running_orthanc
@@ -104,10 +108,17 @@ MakeNode = Callable[..., Node]
 
 @pytest.fixture
 def node(tmp_path: Path, stores: Stores, pacs: Orthanc, node_port: int) -> Iterator[MakeNode]:
-    """Makes the node, with its receiver open. maximum_bytes: of an instance; other: of `[pull]`."""
+    """Makes the node, with its receiver open. maximum_bytes: of an instance; tls: all in it; other: of `[pull]`."""
     with contextmanager(_receivers)() as receivers:
 
-        def make(method: str, *, maximum_bytes: int = 50_000_000, ae_title: str = "DICOMNODE", **other: object) -> Node:
+        def make(
+            method: str,
+            *,
+            maximum_bytes: int = 50_000_000,
+            ae_title: str = "DICOMNODE",
+            tls: TlsSettings | None = None,
+            **other: object,
+        ) -> Node:
             settings = NodeSettings(
                 host="127.0.0.1", port=node_port, allow_any_calling_ae_title=True, ae_title=ae_title
             )
@@ -121,6 +132,7 @@ def node(tmp_path: Path, stores: Stores, pacs: Orthanc, node_port: int) -> Itera
                 archive=ArchiveSettings(path=tmp_path / "archive"),
                 completeness=CompletenessSettings(ask="pacs"),
                 pull=PullSettings.model_validate(pull),
+                tls=tls or TlsSettings(),
                 models=(ModelSettings(package="mammo-mass"),),
                 destinations=(
                     DestinationSettings(
@@ -129,6 +141,7 @@ def node(tmp_path: Path, stores: Stores, pacs: Orthanc, node_port: int) -> Itera
                         host="127.0.0.1",
                         connect_timeout_s=20,
                         calling_ae_title="DICOMNODE",
+                        tls=tls is not None,
                         **destination,
                     ),
                 ),
@@ -136,7 +149,7 @@ def node(tmp_path: Path, stores: Stores, pacs: Orthanc, node_port: int) -> Itera
             pull_once = make_puller(whole, stores)
             assert pull_once is not None
             intake = Intake(stores.database, stores.archive, maximum_bytes, frozenset({"MG"}))
-            receivers.append(Receiver(settings, intake))
+            receivers.append(Receiver(settings, intake, server_context(whole.tls)))
             receivers[-1].open()
             return Node(stores, intake, pull_once)
 
@@ -295,6 +308,68 @@ def _fetch_in_vain(here: Node, images: list[Dataset], told: str) -> None:
     assert state is RetrievalState.WAITING
     assert re.search(told, reason), reason
     assert len(here.files(images[0].StudyInstanceUID)) == 1
+
+
+def _fetch(here: Node, images: list[Dataset]) -> None:
+    take(here.intake, images[0])
+    here.want_missing(images[0].StudyInstanceUID)
+    assert here.pull_once()
+    told = f"{len(images) - 1} images fetched"
+    assert here.outcome(retrievals.RetrievalKind.MISSING) == (RetrievalState.DONE, told)
+    found = here.files(images[0].StudyInstanceUID)
+    assert [found[image.SOPInstanceUID] for image in images] == images
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """The hospital's own."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def secured(
+    tmp_path_factory: pytest.TempPathFactory, pacs: Orthanc, authority: trustme.CA, node_port: int
+) -> Iterator[Orthanc]:
+    """One more, that speaks TLS alone."""
+    folder = tmp_path_factory.mktemp("secured")
+    with running_orthanc(
+        folder, node_port=node_port, ae_title=pacs.ae_title, tls=issue(authority, "pacs", folder)
+    ) as running:
+        yield running
+
+
+@pytest.mark.parametrize("method", ["move", "get"])
+def test_all_of_it_goes_over_tls(
+    tmp_path: Path, secured: Orthanc, authority: trustme.CA, node: MakeNode, method: str
+) -> None:
+    """C-FIND, and what brings the images; both ends show a certificate."""
+    images = _views()
+    _put(secured, images, tmp_path)
+    _fetch(node(method, tls=issue(authority, "node", tmp_path).settings(), port=secured.dicom_port), images)
+
+
+def test_a_pacs_asks_a_stranger_nothing(
+    tmp_path: Path, secured: Orthanc, authority: trustme.CA, node: MakeNode
+) -> None:
+    """A certificate of another authority opens no association, and that is said."""
+    stranger = issue(trustme.CA(), "stranger", tmp_path).settings()
+    ours = issue(authority, "node", tmp_path).authority
+    here = node("get", tls=stranger.model_copy(update={"authorities": ours}), port=secured.dicom_port)
+    _fetch_in_vain(here, _views(), "ORTHANC at 127.0.0.1:[0-9]+ cannot be reached")
+
+
+@pytest.mark.parametrize("method", ["move", "get"])
+@pytest.mark.usefixtures("needs_dcmtk")
+def test_another_pacs_answers_the_same(
+    tmp_path: Path, pacs: Orthanc, node: MakeNode, node_port: int, method: str
+) -> None:
+    """DCMTK's: it takes part in the same operations with an upper layer of its own."""
+    images = _views()
+    paths = studies.write_study(images, tmp_path / "study")
+    with dcmtk.dcmqrscp(tmp_path / "archive-of-dcmtk", node_port, ae_title=pacs.ae_title) as port:
+        stored = dcmtk.storescu(port, paths, called=pacs.ae_title)
+        assert stored.ok, stored.output
+        _fetch(node(method, port=port), images)
 
 
 @pytest.mark.usefixtures("needs_dcmtk", "needs_orthanc")

@@ -1,4 +1,4 @@
-"""DCMTK's command line tools as peers: storescu, echoscu and storescp."""
+"""DCMTK's command line tools as peers: storescu, echoscu, storescp and dcmqrscp."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ TIMEOUT_S = 120
 
 def missing() -> str:
     """Why the tools cannot be used, or nothing."""
-    absent = [tool for tool in ("storescu", "storescp", "echoscu") if shutil.which(tool) is None]
+    absent = [tool for tool in ("storescu", "storescp", "echoscu", "dcmqrscp") if shutil.which(tool) is None]
     return f"not installed: {', '.join(absent)} (package dcmtk)" if absent else ""
 
 
@@ -70,6 +70,29 @@ def storescp(folder: Path, *, options: Sequence[str] = ("+B",), ae_title: str = 
     )
     try:
         wait_until(lambda: answers(port), "storescp listens")
+        yield port
+    finally:
+        process.kill()
+        process.wait(TIMEOUT_S)
+
+
+@contextmanager
+def dcmqrscp(folder: Path, node_port: int, *, ae_title: str = "QRSCP") -> Iterator[int]:
+    """A dcmqrscp over the folder, which knows the node as DICOMNODE at its port; gives its own."""
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder.with_suffix(".cfg")
+    configuration.write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+        f"HostTable BEGIN\nnode = (DICOMNODE, 127.0.0.1, {node_port})\nHostTable END\n"
+        "VendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\n{ae_title} {folder} RW (500, 1024mb) ANY\nAETable END\n"
+    )
+    command = ["dcmqrscp", "-c", str(configuration)]
+    with (folder.parent / "dcmqrscp.log").open("wb") as output:
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: answers(port), "dcmqrscp listens")
         yield port
     finally:
         process.kill()

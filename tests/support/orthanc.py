@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
+from tests.support.certificates import Identity
 from tests.support.waiting import answers, free_port, wait_until
 
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")  # Debian's package orthanc-dicomweb
@@ -110,11 +111,12 @@ def running_orthanc(
     plugins: Sequence[Path] = (),
     waits_for_disk: bool = False,
     users: Mapping[str, str] | None = None,
+    tls: Identity | None = None,
 ) -> Iterator[Orthanc]:
     """Start Orthanc in a folder. node_port: of the modality `node` that Lua scripts can send to.
 
     waits_for_disk: as Orthanc does by default, and no test needs. users: passwords of those who may use its HTTP;
-    without, everybody on this machine may.
+    without, everybody on this machine may. tls: with it the DICOM port, and the modality `node`, speak nothing else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     orthanc = Orthanc(ae_title, free_port(), free_port())
@@ -123,6 +125,7 @@ def running_orthanc(
         script = folder / f"script-{number}.lua"
         script.write_text(text)
         scripts.append(str(script))
+    node = {"AET": "DICOMNODE", "Host": "127.0.0.1", "Port": node_port, "UseDicomTls": tls is not None}
     configuration = {
         "Name": "end-to-end",
         "StorageDirectory": str(folder / "storage"),
@@ -133,7 +136,7 @@ def running_orthanc(
         "DicomPort": orthanc.dicom_port,
         "DicomCheckCalledAet": True,
         "DicomAlwaysAllowStore": True,
-        "DicomModalities": {"node": ["DICOMNODE", "127.0.0.1", node_port]} if node_port else {},
+        "DicomModalities": {"node": node} if node_port else {},
         "HttpPort": orthanc.http_port,
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": users is not None,
@@ -142,6 +145,14 @@ def running_orthanc(
         "SaveJobs": False,
         "SyncStorageArea": waits_for_disk,
     }
+    if tls is not None:
+        configuration |= {
+            "DicomTlsEnabled": True,
+            "DicomTlsCertificate": str(tls.certificate),
+            "DicomTlsPrivateKey": str(tls.private_key),
+            "DicomTlsTrustedCertificates": str(tls.authority),
+            "DicomTlsRemoteCertificateRequired": True,
+        }
     (folder / "orthanc.json").write_text(json.dumps(configuration, indent=1))
     binary = shutil.which("Orthanc", path=SEARCH_PATH)
     if binary is None:

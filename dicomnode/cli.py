@@ -296,6 +296,11 @@ def rebuild_command(config: ConfigOption) -> None:
         for problem in found.problems:
             typer.echo(f"{problem.object_key}: {problem.reason}", err=True)
         typer.echo(f"{found.instances} instances added, {found.known} known, {len(found.problems)} files left out")
+        if found.undelivered:
+            typer.echo(
+                f"of {len(found.undelivered)} finished studies the results may not have arrived; "
+                "`dicomnode reanalyse --other-model` makes and sends them again"
+            )
     if found.problems:
         raise typer.Exit(1)
 

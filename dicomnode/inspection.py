@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dicomnode.logs import get_logger
-from dicomnode.stored import Problem, read_stored
+from dicomnode.stored import Problem, read_result, read_stored
 from storage import outbox, restore, studies
 from storage.archive import Archive
-from storage.database import Database
+from storage.database import Connection, Database
 from storage.lifecycle import DeliveryState, StudyState
 from storage.retention import unfinished_removals
 
@@ -18,11 +18,15 @@ PENDING = (DeliveryState.WAITING, DeliveryState.LEASED, DeliveryState.SENT, Deli
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild found. instances: rows made; known: rows that were there; problems: files that got no row."""
+    """What a rebuild found. instances: rows made; known: rows that were there; problems: files that got no row.
+
+    undelivered: Study Instance UIDs of those whose results were made, and may not have arrived.
+    """
 
     instances: int
     known: int
     problems: tuple[Problem, ...]
+    undelivered: tuple[str, ...] = ()
 
 
 def check_archive(database: Database, archive: Archive) -> Iterator[Problem]:
@@ -58,12 +62,14 @@ def check_archive(database: Database, archive: Archive) -> Iterator[Problem]:
 def rebuild(database: Database, archive: Archive) -> Rebuilt:
     """Make the rows of every instance in the archive that has none.
 
-    A study for which results were made counts as done, and one that was fetched as a prior stays that; any other is
-    taken as still arriving, so that it is analysed. Studies that retention removed are known again as such; one that is
-    being removed is left alone.
+    A study for which results were made counts as done; where it is noted that they have arrived, their rows are made
+    too, so that a later run names them and retention may let go of them. A study fetched as a prior stays that.
+    Any other is taken as still arriving, so that it is analysed. Those that retention removed are known again as such;
+    one that is being removed is left alone.
     """
     made = known = 0
     problems: list[Problem] = []
+    undelivered: list[str] = []
     with database.transaction() as connection:
         leaving = set(unfinished_removals(connection))
     for study_instance_uid in sorted({*archive.studies()} - leaving):
@@ -81,9 +87,24 @@ def rebuild(database: Database, archive: Archive) -> Rebuilt:
                 known += recorded is studies.Recorded.SAME
                 if recorded is studies.Recorded.CONFLICT:
                     problems.append(Problem(item.object_key, "another file has this SOP Instance UID"))
+            if not _restore_results(connection, archive, study_instance_uid):
+                undelivered.append(study_instance_uid)
         log.info("study indexed", study_instance_uid=study_instance_uid, files=len(read), done=rest is not None)
     _restore_removed(database, archive)
-    return Rebuilt(made, known, tuple(problems))
+    return Rebuilt(made, known, tuple(problems), tuple(undelivered))
+
+
+def _restore_results(connection: Connection, archive: Archive, study_instance_uid: str) -> bool:
+    """Whether it is known what became of the study, and of a finished one that its results have arrived."""
+    study = studies.find_study(connection, study_instance_uid)
+    if study is None or study.state is not StudyState.DONE or restore.has_jobs(connection, study_instance_uid):
+        return True
+    keys = sorted(archive.keys(study_instance_uid, "results"))
+    results = [item for key in keys if (item := read_result(archive, key)) is not None]
+    if len(keys) not in archive.delivered(study_instance_uid) or len(results) < len(keys):
+        return False
+    restore.restore_results(connection, study_instance_uid, results)
+    return True
 
 
 def _restore_removed(database: Database, archive: Archive) -> None:

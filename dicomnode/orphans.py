@@ -1,7 +1,8 @@
-"""What crashes leave in the archive, found and dealt with: temporary files, images without a row, results of nobody.
+"""What crashes leave in the archive, found and dealt with; and what a lost database would not know of any more.
 
 An image without a row was received whole, and its sender was not answered: it is adopted, as if it came now. A result
 that no delivery names was made by a run that died or was overtaken; it is removed once no run can name it any more.
+That all results of a study have arrived is noted beside them, for `inspection.rebuild`.
 """
 
 import time
@@ -12,7 +13,7 @@ from storage import outbox, queue, studies
 from storage.archive import Archive
 from storage.database import Connection, Database
 from storage.errors import StudyBeingRemoved
-from storage.lifecycle import JobState, StudyState
+from storage.lifecycle import DeliveryState, JobState, StudyState
 
 log = get_logger(__name__)
 
@@ -40,7 +41,7 @@ class Orphans:
         for study_instance_uid in self._archive.studies(changed_after):
             self._adopt(study_instance_uid, now - GRACE_S)
         for study_instance_uid in self._archive.studies(changed_after, "results"):
-            self._remove_results(study_instance_uid, now - RESULT_GRACE_S)
+            self._look_after_results(study_instance_uid, now - RESULT_GRACE_S, changed_after)
         self._archive.note_swept(now)
         return False
 
@@ -70,16 +71,25 @@ class Orphans:
         elif recorded is studies.Recorded.NEW:
             log.info("orphan adopted", object_key=key, study_instance_uid=read.study_instance_uid)
 
-    def _remove_results(self, study_instance_uid: str, before: float) -> None:
-        old = {item.key for item in self._archive.listed(study_instance_uid, "results") if item.modified_at < before}
-        if not old:
+    def _look_after_results(self, study_instance_uid: str, before: float, changed_after: float) -> None:
+        """Remove what is old and nobody's; note that all have arrived, while the last of them is not too long ago."""
+        results = {item.key: item.modified_at for item in self._archive.listed(study_instance_uid, "results")}
+        old = {key for key, modified_at in results.items() if modified_at < before}
+        is_recent = max(results.values(), default=changed_after) > changed_after
+        is_news = is_recent and len(results) not in self._archive.delivered(study_instance_uid)
+        if not old and not is_news:
             return
         with self._database.transaction() as connection:
             studies.hold_study(connection, study_instance_uid)  # no run of it begins or ends until we are through
             if not _at_rest(connection, study_instance_uid):
                 return
-            orphans = sorted(old - _named(connection, study_instance_uid))
+            deliveries = outbox.deliveries_of_study(connection, study_instance_uid)
+            orphans = sorted(old - {item.object_key for item in deliveries})
             self._archive.remove_all(orphans)
+            sent = {item.object_key for item in deliveries}
+            have_arrived = all(item.state is DeliveryState.DELIVERED for item in deliveries)
+            if is_news and have_arrived and sent == results.keys() - set(orphans):
+                self._archive.note_delivered(study_instance_uid, len(sent))
         for key in orphans:
             log.info("orphan removed", object_key=key)
 
@@ -88,7 +98,3 @@ def _at_rest(connection: Connection, study_instance_uid: str) -> bool:
     """Whether runs of the study are known, and all over. Of an index made again from files none is known."""
     runs = queue.jobs_of_study(connection, study_instance_uid)
     return bool(runs) and all(run.state in ENDED for run in runs)
-
-
-def _named(connection: Connection, study_instance_uid: str) -> set[str]:
-    return {item.object_key for item in outbox.deliveries_of_study(connection, study_instance_uid)}

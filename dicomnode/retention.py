@@ -93,6 +93,7 @@ class Retention:
                 area, keys = self._next_files(study_instance_uid)
                 self._archive.remove_all(keys)
                 if not keys:
+                    self._archive.forget_delivered(study_instance_uid)
                     retention.finish_removal(connection, study_instance_uid)
                     break
             removed[area] += len(keys)

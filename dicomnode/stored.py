@@ -1,4 +1,4 @@
-"""The row that an instance in the archive should have, made from its file alone."""
+"""The rows that instances and results in the archive should have, made from their files alone."""
 
 import struct
 from dataclasses import asdict, dataclass
@@ -12,6 +12,7 @@ from dicomnode.errors import RefusedInstance
 from dicomnode.filing import read_filing_attributes
 from storage.archive import Archive, digest_by_key
 from storage.errors import ArchiveUnavailable
+from storage.outbox import OutgoingObject
 from storage.studies import Instance
 
 PREAMBLE_BYTES = 132  # PS3.10 7.1: preamble and prefix
@@ -40,6 +41,18 @@ def read_stored(archive: Archive, key: str) -> Instance | Problem:
         return Problem(key, f"the file is damaged: {error}")
     except ArchiveUnavailable as error:
         return Problem(key, f"the file cannot be had: {error}")
+
+
+def read_result(archive: Archive, key: str) -> OutgoingObject | None:
+    """The object that was sent, or would be; None where the file cannot be read."""
+    try:
+        with archive.fetched([key]) as paths:
+            meta = dcmread(paths[key], specific_tags=[]).file_meta
+        return OutgoingObject(
+            str(meta.MediaStorageSOPInstanceUID), str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID), key
+        )
+    except (InvalidDicomError, OSError, AttributeError, ValueError, ArchiveUnavailable):
+        return None
 
 
 def _instance(path: Path, key: str, meta: FileMetaDataset) -> Instance:

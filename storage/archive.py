@@ -38,7 +38,7 @@ KEY_PATTERN = re.compile(
 )
 Area = Literal["studies", "results"]
 SWEPT = "swept"
-AREAS = ("studies", "results", "removed", "priors")
+AREAS = ("studies", "results", "removed", "priors", "delivered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +173,28 @@ class Archive:
             whole[start:] as content,
         ):
             return digest_like(known, content)
+
+    def note_delivered(self, study_instance_uid: str, results: int) -> None:
+        """Note durably that so many results, all that a study has, have arrived where they were to go.
+
+        For an index that is made again: with more results than that, there are some of which it is not known. Raises
+        InvalidUid, ArchiveFull, ArchiveUnavailable.
+        """
+        _check_uids(study_instance_uid)
+        self._store.note(f"{_folder('delivered', study_instance_uid)}/{results}")
+
+    def delivered(self, study_instance_uid: str) -> frozenset[int]:
+        """The numbers of results of which that was noted. Raises InvalidUid, ArchiveUnavailable."""
+        return frozenset(int(key.rpartition("/")[2]) for key in self._delivered_notes(study_instance_uid))
+
+    def forget_delivered(self, study_instance_uid: str) -> None:
+        """Forget it, with the results themselves. Raises InvalidUid, ArchiveUnavailable."""
+        self._store.remove_all(self._delivered_notes(study_instance_uid))
+
+    def _delivered_notes(self, study_instance_uid: str) -> list[str]:
+        _check_uids(study_instance_uid)
+        found = self._store.objects(_folder("delivered", study_instance_uid))
+        return [note.key for note in found if note.key.rpartition("/")[2].isdecimal()]
 
     def note_prior(self, study_instance_uid: str) -> None:
         """Note durably that a study is here only to be compared with. Raises InvalidUid, ArchiveUnavailable."""

@@ -200,6 +200,46 @@ def test_a_result_of_nobody_is_removed_when_its_study_is_at_rest(results: Stores
     assert set(results.archive.keys("1.2.3", "results")) == named
 
 
+def test_that_all_results_have_arrived_is_noted(results: Stores) -> None:
+    """Once, and not while one of them waits, was given up, or is of a run that is not over."""
+    assert _sweep(results) == []
+    assert results.archive.delivered("1.2.3") == set()
+    with results.database.transaction() as connection:
+        batch = outbox.claim_batch(connection, "test", 60, ["pacs"])
+        assert batch is not None
+        first, second = batch.deliveries
+        outbox.mark_delivered(connection, first)
+        outbox.mark_failed(connection, second, "refused", 0, 1)
+    _sweep(results)
+    assert results.archive.delivered("1.2.3") == set()
+    with results.database.transaction() as connection:
+        outbox.requeue(connection, second.id)
+        batch = outbox.claim_batch(connection, "test", 60, ["pacs"])
+        assert batch is not None
+        outbox.mark_delivered(connection, batch.deliveries[0])
+        queue.enqueue(connection, "1.2.3", 2, "fake")
+    _sweep(results)
+    assert results.archive.delivered("1.2.3") == set()
+    with results.database.transaction() as connection:
+        lease = queue.claim(connection, "test", 60.0)
+        assert lease is not None
+        queue.supersede(connection, lease)
+    for _ in range(2):
+        assert _sweep(results) == []
+        assert results.archive.delivered("1.2.3") == {2}
+
+
+def test_a_result_of_nobody_has_not_arrived(results: Stores) -> None:
+    """An index made again could not tell it from the others."""
+    results.archive.store_result("1.2.3", "9.9", [b"made by a run that died"])
+    with results.database.transaction() as connection:
+        batch = outbox.claim_batch(connection, "test", 60, ["pacs"])
+        for delivery in batch.deliveries if batch else ():
+            outbox.mark_delivered(connection, delivery)
+    _sweep(results)
+    assert results.archive.delivered("1.2.3") == set()
+
+
 def test_results_are_left_where_no_run_is_known(results: Stores, tmp_path: Path) -> None:
     """An index made again from files knows no delivery; its results say that the study is done."""
     fresh = Database.open(f"sqlite:///{tmp_path}/fresh.db")

@@ -18,6 +18,9 @@ from dicomnode.dispatch import Dispatcher
 from dicomnode.errors import RefusedInstance
 from dicomnode.inspection import check_archive, rebuild
 from dicomnode.intake import Intake
+from dicomnode.orphans import Orphans
+from dicomnode.reanalysis import Reanalysis
+from dicomnode.results.succession import predecessors_of
 from dicomnode.retention import Retention
 from dicomnode.worker import Worker
 from engines.base import Analysed
@@ -25,6 +28,7 @@ from storage import outbox
 from storage.archive import Archive
 from storage.database import Database
 from storage.lifecycle import DeliveryState, StudyState
+from storage.reanalysis import Choice
 from storage.schema import studies
 from storage.studies import StudyRecord, find_instance, find_study, instances_of
 from tests.support.engine import FakeEngine, detection, model
@@ -42,6 +46,10 @@ def _analyse(stores: Stores) -> None:
     assert Dispatcher(
         stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3
     ).do_one_round()
+    _work(stores)
+
+
+def _work(stores: Stores) -> None:
     engine = {"fake": model(FakeEngine(Analysed((detection(),))))}
     Worker(stores.database, stores.archive, engine, [PACS], WorkerSettings(), "test", lambda: None).do_one_round()
 
@@ -54,6 +62,60 @@ def _deliver(stores: Stores) -> list[Dataset]:
     sent = [item.outgoing.object_key for item in batch.deliveries] if batch else []
     with stores.archive.fetched(sent) as paths:
         return [dcmread(path) for path in paths.values()]
+
+
+def _rebuilt(stores: Stores, path: Path) -> Stores:
+    """The same archive with an index made again."""
+    fresh = Database.open(f"sqlite:///{path}")
+    fresh.migrate()
+    return Stores(fresh, stores.archive)
+
+
+@pytest.mark.parametrize("stores", ["folder", "bucket"], indirect=True)
+def test_an_index_made_again_knows_what_has_arrived(delivered: Stores, tmp_path: Path) -> None:
+    """The sweep has noted it, so the study may go, and its note with it; until then a new report names the old."""
+    Orphans(delivered.database, delivered.archive, MG).do_one_round()
+    again = _rebuilt(delivered, tmp_path / "again.db")
+    assert rebuild(again.database, again.archive).undelivered == ()
+    assert rebuild(again.database, again.archive).undelivered == ()
+    fake = ModelSettings(package="fake")
+    choice = Choice((StudyState.DONE,))
+    reanalysis = Reanalysis(again.database, [fake], {"fake": "digest"}, 3)
+    assert [item.packages for item in reanalysis.go_through(choice, only_other_models=True, dry_run=True)] == [
+        ("fake",)
+    ]
+    assert _retention(again).do_one_round()
+    assert _study(again).state is StudyState.REMOVED
+    assert again.archive.delivered("1.2.3") == set()
+    again.database.close()
+
+
+def test_what_may_not_have_arrived_stays_until_it_is_made_again(delivered: Stores, tmp_path: Path) -> None:
+    """A database that was lost before the sweep: that is told, and after the advised command the study may go."""
+    again = _rebuilt(delivered, tmp_path / "again.db")
+    assert rebuild(again.database, again.archive).undelivered == ("1.2.3",)
+    assert not _retention(again).do_one_round()
+    reanalysis = Reanalysis(again.database, [ModelSettings(package="fake")], {"fake": "digest"}, 3)
+    assert list(reanalysis.go_through(Choice((StudyState.DONE,)), only_other_models=True, dry_run=False))
+    _work(again)
+    assert not _retention(again).do_one_round()
+    assert _deliver(again)
+    assert _retention(again).do_one_round()
+    assert _study(again).state is StudyState.REMOVED
+    again.database.close()
+
+
+def test_after_a_rebuild_the_new_report_names_the_old(delivered: Stores, tmp_path: Path) -> None:
+    """Results that are known from files alone are replaced like any others."""
+    Orphans(delivered.database, delivered.archive, MG).do_one_round()
+    again = _rebuilt(delivered, tmp_path / "again.db")
+    rebuild(again.database, again.archive)
+    reanalysis = Reanalysis(again.database, [ModelSettings(package="fake")], {"fake": "digest"}, 3)
+    assert list(reanalysis.go_through(Choice((StudyState.DONE,)), only_other_models=False, dry_run=False))
+    _work(again)
+    (report,) = (item for item in _deliver(again) if item.Modality == "SR")
+    assert len(predecessors_of(report)) == 1
+    again.database.close()
 
 
 @pytest.fixture

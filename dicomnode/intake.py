@@ -94,6 +94,7 @@ class Intake:
 
     def _keep(self, incoming: Incoming, file: IncomingFile) -> Taken:
         """Store a whole file. Raises RefusedInstance, StorageError."""
+        file.begin_sync()  # the disk works while the headers are read
         filed = _read(file, incoming.transfer_syntax_uid, self._maximum_of(incoming))
         _check_identity(incoming, filed)
         try:

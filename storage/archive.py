@@ -121,11 +121,8 @@ class Archive:
         the same instance. Raises InvalidUid, ArchiveFull, ArchiveUnavailable; then it is still to be discarded.
         """
         _check_uids(study_instance_uid, sop_instance_uid)
-        synced = durable and self._store.is_local
-        if synced:
-            incoming.begin_sync()
         digest = incoming.digest()
-        if synced:
+        if durable and self._store.is_local:
             incoming.sync()
         key = f"{_folder(area, study_instance_uid)}/{sop_instance_uid}-{in_key(digest)}.dcm"
         self._store.put(incoming.path, key, durable=durable)

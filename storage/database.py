@@ -1,6 +1,5 @@
 """The database: opening it, transactions, and the one border where SQLAlchemy's errors become ours."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -11,6 +10,7 @@ from sqlalchemy.engine import URL
 from storage import migrate, sqlite, urls
 from storage.errors import DatabaseUnavailable, SchemaOutOfDate
 from storage.translate import translated
+from storage.turn import WritersTurn
 
 __all__ = ["Connection", "Database"]  # the type of a connection is for those who may not import SQLAlchemy
 
@@ -30,11 +30,10 @@ POOL_OVERFLOW = 56  # an association is a thread, and each may be storing at onc
 class Database:
     """A database that is open; may be used from many threads. A forked process opens its own."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Take an engine that `open` made."""
+    def __init__(self, engine: Engine, turn: WritersTurn | None = None) -> None:
+        """Take an engine that `open` made. turn: at which writers queue, on SQLite."""
         self._engine = engine
-        # Within this process writers queue here: SQLite's own waiting is polling, which is slow and unfair.
-        self._writer = threading.Lock() if engine.dialect.name == "sqlite" else None
+        self._turn = turn
         self._kept: Connection | None = None  # of the writer whose turn it is
 
     @classmethod
@@ -46,7 +45,7 @@ class Database:
         parsed = urls.parse(url)
         with translated(parsed):
             if parsed.get_backend_name() == "sqlite":
-                return cls(sqlite.create(parsed))
+                return cls(sqlite.create(parsed), WritersTurn(f"{parsed.database}-turn"))
             return cls(_create_postgresql(parsed))
 
     def without_waiting(self) -> "Database":
@@ -55,11 +54,8 @@ class Database:
         Writers of both queue up together. To be closed by itself.
         """
         url = self._engine.url
-        other = Database(
-            sqlite.create(url, durable=False) if self._writer is not None else _create_postgresql(url, durable=False)
-        )
-        other._writer = self._writer
-        return other
+        create = _create_postgresql if self._turn is None else sqlite.create
+        return Database(create(url, durable=False), self._turn)
 
     @property
     def url(self) -> str:
@@ -100,7 +96,7 @@ class Database:
     @contextmanager
     def _begun(self) -> Iterator[Connection]:
         """A transaction. Writers, one after the other, share a connection: to fetch one costs more than a row."""
-        if self._writer is None:
+        if self._turn is None:
             with self._engine.begin() as connection:
                 yield connection
             return
@@ -119,15 +115,15 @@ class Database:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        if self._writer is None:
+        if self._turn is None:
             yield
             return
-        if not self._writer.acquire(timeout=LOCK_TIMEOUT_S):
+        if not self._turn.acquire(LOCK_TIMEOUT_S):
             raise DatabaseUnavailable(f"another thread held {self.url} for more than {LOCK_TIMEOUT_S:.0f} s")
         try:
             yield
         finally:
-            self._writer.release()
+            self._turn.release()
 
 
 def _create_postgresql(url: URL, *, durable: bool = True) -> Engine:

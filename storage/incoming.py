@@ -55,11 +55,13 @@ class IncomingFile:
         self._uncounted_bytes += len(head)
         for part in parts:
             self._digest.update(part)  # here, where the processor's cache still has it
-        if self._durable and self.size_bytes - self._begun_bytes >= WRITEBACK_BYTES:
+        if self.size_bytes - self._begun_bytes >= WRITEBACK_BYTES:
             self.begin_sync()
 
     def begin_sync(self) -> None:
-        """Let the disk begin with what it has not been told of yet, while there is other work."""
+        """Let the disk begin with what it has not been told of yet, while there is other work; durable files only."""
+        if not self._durable:
+            return
         start_writing(self._descriptor, self._begun_bytes, self.size_bytes - self._begun_bytes)
         self._begun_bytes = self.size_bytes
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.base import Side
+from engines.ellipse import dilate, erode
 
 FRAME_LEVEL = 243  # of 255: film borders and labels are saturated, tissue hardly ever is over a long straight edge
 FRAME = 2  # marks it among bright pixels
@@ -119,19 +120,18 @@ def _body(tissue: NDArray[np.uint8], opening: int) -> NDArray[np.uint8]:
     """The largest component after thin bridges are cut, holes filled."""
     column, row, width, height = cv2.boundingRect(tissue)
     bounds = (slice(row, row + height), slice(column, column + width))
-    raw = tissue[bounds]
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (opening, opening))
     # Outside counts as dark, or a thin bright strip along the border would look thick.
-    padded = cv2.copyMakeBorder(raw, opening, opening, opening, opening, cv2.BORDER_CONSTANT, value=(0,))
-    opened = cv2.morphologyEx(padded, cv2.MORPH_OPEN, kernel)[opening:-opening, opening:-opening]
-    contours, _ = cv2.findContours(np.ascontiguousarray(opened), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    raw = np.pad(tissue[bounds], opening)
+    opened = dilate(erode(raw, opening), opening)
+    contours, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     body = np.zeros_like(tissue)
     if contours:
         best = cv2.drawContours(np.zeros_like(raw), [max(contours, key=cv2.contourArea)], -1, (1,), cv2.FILLED)
         # The corners that the opening rounded off come back, the bridges that it cut hardly do.
-        near = cv2.bitwise_and(cv2.dilate(best, kernel), raw)
+        near = dilate(np.asarray(best, np.uint8), opening) & raw
         contours, _ = cv2.findContours(near, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        body[bounds] = cv2.drawContours(np.zeros_like(raw), contours, -1, (1,), cv2.FILLED)
+        filled = cv2.drawContours(np.zeros_like(raw), contours, -1, (1,), cv2.FILLED)
+        body[bounds] = filled[opening:-opening, opening:-opening]
     return np.asarray(cv2.dilate(body, np.ones((3, 3), np.uint8)), np.uint8)
 
 

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.ellipse import dilate, erode
+
 LEVELS = (215, 235)  # grey values after normalisation: at the lower an implant merges with the gland that it touches
 WINDOW = 7  # input pixels, for the local mean and spread
 MOST_SPREAD = 8.0  # grey values: tissue on film has more over a large area
@@ -20,7 +22,8 @@ def implant_refusal(planes: NDArray[np.uint8], inside: NDArray[np.bool_]) -> str
 
     planes: uint8 (rows, columns, 3), the network's input. inside: bool (rows, columns), on the breast.
     """
-    plain = planes[..., 0].astype(np.float32)
+    around = _around(inside.view(np.uint8), WINDOW)
+    plain, inside = planes[around][..., 0].astype(np.float32), inside[around]
     mean = cv2.blur(plain, (WINDOW, WINDOW))
     spread = np.sqrt(np.maximum(cv2.blur(plain * plain, (WINDOW, WINDOW)) - mean * mean, 0))
     smooth = (spread < MOST_SPREAD) & inside
@@ -29,30 +32,29 @@ def implant_refusal(planes: NDArray[np.uint8], inside: NDArray[np.bool_]) -> str
 
 
 def _is_implant(plain: NDArray[np.float32], bright: NDArray[np.bool_], inside: NDArray[np.bool_]) -> bool:
-    body = _largest(bright)
     least = LEAST_SHARE * np.count_nonzero(inside)
+    around = _around(bright.view(np.uint8), max(RING))
+    if bright[around].size < least:
+        return False
+    body = _largest(bright[around])
     if np.count_nonzero(body) < least or _roundness(body > 0) < LEAST_ROUNDNESS:
         return False
-    around = _around(body, max(RING))
-    body, plain, inside = body[around], plain[around], inside[around]
-    outer, inner = (cv2.dilate(body, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) for side in RING[::-1])
-    ring = (outer > inner) & inside
-    return bool(ring.any()) and float(plain[body > 0].mean() - plain[ring].mean()) >= LEAST_FALL
+    outer, inner = (dilate(body, side) for side in RING[::-1])
+    ring = (outer > inner) & inside[around]
+    return bool(ring.any()) and float(plain[around][body > 0].mean() - plain[around][ring].mean()) >= LEAST_FALL
 
 
-def _around(body: NDArray[np.uint8], margin: int) -> tuple[slice, slice]:
-    """Rows and columns of the body, with a margin where there is room."""
-    column, row, width, height = cv2.boundingRect(body)
+def _around(bright: NDArray[np.uint8], margin: int) -> tuple[slice, slice]:
+    """Rows and columns that hold any of it, with a margin where there is room."""
+    column, row, width, height = cv2.boundingRect(bright)
     return slice(max(0, row - margin), row + height + margin), slice(max(0, column - margin), column + width + margin)
 
 
 def _largest(bright: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The largest component without gaps and bridges, holes filled."""
     closed = cv2.morphologyEx(bright.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((CLOSING, CLOSING), np.uint8))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (OPENING, OPENING))
-    contours, _ = cv2.findContours(
-        cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-    )
+    opened = dilate(erode(np.asarray(closed, np.uint8), OPENING), OPENING)
+    contours, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     body = np.zeros(bright.shape, np.uint8)
     if contours:
         cv2.drawContours(body, [max(contours, key=cv2.contourArea)], -1, (1,), cv2.FILLED)

@@ -39,7 +39,8 @@ NOTHING_TO_ANALYSE = "No image of this study could be analysed."
 class Model:
     """A model package ready to run, and the images that it takes. digest: of its manifest, threshold and all.
 
-    views: that the package was made for, as ("CC", "MLO"); empty where it does not say.
+    views: that the package was made for, as ("CC", "MLO"); empty where it does not say. threads: images that are
+    decoded at once, 0 for as many as there are processors.
     """
 
     engine: Engine | VolumeEngine
@@ -48,6 +49,7 @@ class Model:
     policy: SelectionPolicy
     scores: ScoreMeaning = field(default_factory=ScoreMeaning)
     views: tuple[str, ...] = ()
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def analyse_study(
         watch = Stopwatch()
         volumes, left_out = analyse_series(chosen, paths, model.engine)
     else:
-        sources, left_out = _load([paths[str(header.SOPInstanceUID)] for header in chosen], chosen)
+        sources, left_out = _load([paths[str(header.SOPInstanceUID)] for header in chosen], chosen, model.threads)
         watch = Stopwatch()
         analysed, refused = _analyse_images(sources, model.engine, model.views)
         left_out += refused
@@ -170,11 +172,13 @@ def _bare_header(file: StudyFile) -> Dataset:
     return header
 
 
-def _load(paths: Sequence[Path], headers: Sequence[Dataset]) -> tuple[list[SourceImage], list[NotAnalysed]]:
+def _load(
+    paths: Sequence[Path], headers: Sequence[Dataset], threads: int
+) -> tuple[list[SourceImage], list[NotAnalysed]]:
     sources: list[SourceImage] = []
     undecodable: list[NotAnalysed] = []
     watch = Stopwatch()
-    for loaded, header in zip(in_threads(_try_to_load, paths), headers, strict=True):
+    for loaded, header in zip(in_threads(_try_to_load, paths, threads), headers, strict=True):
         if isinstance(loaded, SourceImage):
             sources.append(loaded)
         else:

@@ -17,6 +17,7 @@ from engines.base import Engine
 from engines.factory import open_engine, open_region_engine
 from engines.package import RegionPackage, find_package, load_any_package, manifest_sha256
 from engines.rehearsal import rehearse
+from engines.threads import MOST
 from engines.triton.settings import TritonSettings
 from engines.trt.settings import TensorRtSettings
 from engines.volume import VolumeEngine
@@ -41,7 +42,7 @@ def open_model(
     else:
         gpu = TensorRtSettings(tensorrt.cache, tensorrt.build_limit_s, tensorrt.memory)
         server = _server(settings, triton)
-        engine = open_engine(package, settings.backend, settings.threads, settings.precision, gpu, server)
+        engine = open_engine(package, settings.backend, settings.threads, settings.precision, gpu, server, MOST)
         view_ms = rehearse(engine)
         views = package.views
         scores = ScoreMeaning(
@@ -68,6 +69,7 @@ def open_model(
         policy=policy_of(settings),
         scores=scores,
         views=views,
+        threads=settings.threads,
     )
 
 

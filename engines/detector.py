@@ -27,12 +27,17 @@ CERTAIN = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """An Engine over one package and one backend. guard: None lets every image in which a breast is found pass."""
+    """An Engine over one package and one backend. guard: None lets every image in which a breast is found pass.
+
+    threads: images prepared at once, 0 for as many as there are processors. at_once: calls that the backend takes.
+    """
 
     package: ModelPackage
     backend: Backend
     description: EngineDescription
     guard: Guard | None = None
+    threads: int = 0
+    at_once: int = 1
 
     def with_threshold(self, threshold: float) -> "Detector":
         """The same engine with another operating point; at 0 it gives every candidate, as an evaluation needs."""
@@ -41,12 +46,18 @@ class Detector:
 
     def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
         """One outcome per image, in order. Raises InferenceError, EngineOutputError."""
+        if self.at_once > 1:
+            return list(in_threads(self._alone, images, self.at_once))
         # The network runs on the first images while the next ones are prepared.
-        prepared = zip(images, in_threads(self._prepared, images), strict=True)
+        prepared = zip(images, in_threads(self._prepared, images, self.threads), strict=True)
         outcomes: list[ImageOutcome] = []
         while together := list(itertools.islice(prepared, self.backend.largest_batch)):
             outcomes += self._together(together)
         return outcomes
+
+    def _alone(self, image: InputImage) -> ImageOutcome:
+        """The whole way of one image, on one thread but for the backend's own."""
+        return self._together([(image, self._prepared(image))])[0]
 
     def _together(self, images: Sequence[tuple[InputImage, Prepared | Refused]]) -> list[ImageOutcome]:
         """The outcomes of as many images as the backend takes at once."""

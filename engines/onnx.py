@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import BackendUnavailable, InferenceError, PackageError
+from engines.threads import processors
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession  # type: ignore[import-untyped]  # ships no stubs
@@ -38,10 +39,11 @@ class OnnxBackend:
         return dict(zip(names, values, strict=True))
 
 
-def open_onnx(weights: Path, precision: str, threads: int, views: int | None = 1) -> OnnxBackend:
+def open_onnx(weights: Path, precision: str, threads: int, views: int | None = 1, at_once: int = 1) -> OnnxBackend:
     """Load the network. Raises BackendUnavailable, PackageError.
 
     threads: 0 lets the runtime choose. views: what a free first length is fixed at, or None to leave it free.
+    at_once: calls that share the threads.
     """
     try:
         import onnxruntime  # noqa: PLC0415 - a probe: the other backends work without it
@@ -53,7 +55,7 @@ def open_onnx(weights: Path, precision: str, threads: int, views: int | None = 1
     if precision == "bf16":
         raise BackendUnavailable("ONNX Runtime has no bfloat16 kernels for processors")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = max(1, (threads or processors()) // at_once) if at_once > 1 else threads
     if views is not None:
         options.add_free_dimension_override_by_name(VIEWS, views)
     # Spinning threads are faster alone and ruinous beside a receiver on the same cores.

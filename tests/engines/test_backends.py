@@ -16,6 +16,7 @@ from engines.networks.two_stage import TwoStageOutputs
 from engines.onnx import open_onnx
 from engines.openvino import open_openvino
 from engines.package import ModelPackage, find_package, load_package
+from engines.pixels import numbers
 from engines.preprocess import prepare, to_batch
 from tests.engines.phantom import Blob, phantom
 
@@ -68,12 +69,34 @@ def test_findings_agree(package: ModelPackage, image: InputImage) -> None:
         assert one.score == pytest.approx(other.score, abs=CLOSE)
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_views_side_by_side_are_answered_as_one_after_the_other(
+    package: ModelPackage, image: InputImage, name: str
+) -> None:
+    """Two at once on two threads, more images than that: each has its own findings, in order."""
+    pytest.importorskip(name, reason=f"the backend {name} is not installed")
+    mirrored = replace(image, pixels=np.ascontiguousarray(numbers(image.pixels)[::-1]))
+    images = [image, mirrored, mirrored, image, mirrored]
+    open_to_all = replace(package, manifest=replace(package.manifest, guard=None))
+    alone, together = (open_engine(open_to_all, name, 2, at_once=most).with_threshold(0.2) for most in (1, 4))
+    assert (alone.at_once, together.at_once) == (1, 2)
+    expected, found = alone.analyse(images), together.analyse(images)
+    for one, other in zip(expected, found, strict=True):
+        assert isinstance(one, Analysed)
+        assert isinstance(other, Analysed)
+        assert [item.box for item in one.detections] == [pytest.approx(item.box, abs=1.0) for item in other.detections]
+    assert found[0] != found[1]
+
+
 @pytest.mark.parametrize("opener", [open_onnx, open_openvino])
 def test_a_wrong_input_is_an_inference_error(package: ModelPackage, opener: type) -> None:
-    """A batch of the wrong shape fails as InferenceError, whatever the runtime raises."""
+    """A batch of the wrong shape fails as InferenceError, whatever the runtime raises, and the next is answered."""
     backend = opener(package.folder / package.weights().file, "fp32", 1)
-    with pytest.raises(InferenceError, match=r"\(1, 3, 64, 64\)"):
-        backend.run(np.zeros((1, 3, 64, 64), np.float32))
+    for _ in range(2):
+        with pytest.raises(InferenceError, match=r"\(1, 3, 64, 64\)"):
+            backend.run(np.zeros((1, 3, 64, 64), np.float32))
+    rows, columns = package.preprocess.rows, package.preprocess.columns
+    assert backend.run(np.zeros((1, 3, rows, columns), np.float32)).keys() == OUTPUTS[package.decode.network]
 
 
 @pytest.mark.parametrize("opener", [open_onnx, open_openvino])

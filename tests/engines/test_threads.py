@@ -45,3 +45,8 @@ def test_an_error_is_raised_where_its_result_is_asked_for() -> None:
 def test_nothing_gives_nothing() -> None:
     """A study may have no image."""
     assert list(in_threads(str, [])) == []
+
+
+def test_no_more_at_once_than_is_said() -> None:
+    """One: each item's work is done where its result is asked for."""
+    assert set(in_threads(lambda _: threading.get_ident(), range(5), 1)) == {threading.get_ident()}

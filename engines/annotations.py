@@ -24,6 +24,9 @@ from engines.pixels import StoredPixels, numbers
 TABLE_NAME = "annotations.csv"
 PLAUSIBLE_ASPECT = (0.4, 0.8)  # width / height of a film; an estimate beyond is an error of the estimate
 NORMAL = frozenset({"NORM", "NORMAL"})
+MALIGNANT = frozenset({"MALIGNANT", "M"})
+BENIGN = frozenset({"BENIGN", "B", "BENIGN_WITHOUT_CALLBACK"})
+UNKNOWN = frozenset({"", "UNKNOWN", "UNPROVEN"})
 BOX, CIRCLE = ("x_px", "y_px", "w_px", "h_px"), ("x_px", "y_px", "radius_px")
 
 # mass: every mass of the image is located; unlocated: it has a mass that is not; normal: marked as such;
@@ -97,6 +100,12 @@ def _rows(table: Path) -> list[Row]:
     nameless = [str(number) for number, row in enumerate(rows, 2) if not row["patient"]]
     if nameless:
         raise DataError(f"{table} names no patient in line {nameless[0]} ({len(nameless)} in all): intervals need it")
+    for number, row in enumerate(rows, 2):
+        if _is_mass(row) and _pathology(row) not in MALIGNANT | BENIGN | UNKNOWN:
+            known = ", ".join(sorted(MALIGNANT | BENIGN | UNKNOWN - {""}))
+            raise DataError(
+                f"{table} has the pathology {_pathology(row)!r} in line {number}; known are {known}, or empty"
+            )
     return rows
 
 
@@ -169,8 +178,12 @@ def _lesion(row: Row) -> Lesion | None:
 
 
 def _malignant(row: Row) -> bool | None:
-    word = (row.get("pathology", "") or row.get("severity", "")).strip().upper()
-    return word in {"MALIGNANT", "M"} if word else None
+    word = _pathology(row)
+    return None if word in UNKNOWN else word in MALIGNANT
+
+
+def _pathology(row: Row) -> str:
+    return (row.get("pathology", "") or row.get("severity", "")).strip().upper()
 
 
 def load_case(case: Case) -> tuple[InputImage, NDArray[np.float32]]:

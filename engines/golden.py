@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.base import Backend
+from engines.decode import decode
 from engines.errors import EngineOutputError
 from engines.onnx import open_onnx
 from engines.package import ModelPackage
@@ -67,9 +68,15 @@ def answers(backend: Backend, batch: NDArray[np.float32]) -> Outputs:
 
 
 def reference_answers(package: ModelPackage, precision: str, batch: NDArray[np.float32]) -> Outputs:
-    """What ONNX Runtime answers with the same weights, in float32 where they are to be rounded to bfloat16."""
+    """What ONNX Runtime answers with the same weights, in float32 where they are to be rounded to bfloat16.
+
+    Raises EngineOutputError where these are no answers of a detector.
+    """
     file = package.folder / package.weights(precision).file
-    return answers(open_onnx(file, "fp32" if precision == "bf16" else precision, 0), batch)
+    found = answers(open_onnx(file, "fp32" if precision == "bf16" else precision, 0), batch)
+    for index in range(len(batch)):
+        decode(found, index, package.decode)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

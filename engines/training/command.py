@@ -19,7 +19,7 @@ from engines.evaluation.pool import pooled
 from engines.package import ModelPackage
 from engines.preprocess import FILTERS, PreprocessSettings
 from engines.training.cache import CachedCases, cached
-from engines.training.cases import Fold, Part, parse_fold, read_cases, split_by_patient, split_fold
+from engines.training.cases import DEMO_PATIENTS, Fold, Part, parse_fold, read_cases, split_by_patient, split_fold
 from engines.training.evaluate import apply, chance, choose
 from engines.training.loop import candidates_of, judge_candidates
 from engines.training.masks import draw_masks
@@ -177,6 +177,11 @@ def prepared_parts(options: argparse.Namespace, settings: PreprocessSettings) ->
     prepared = {part: cached(cases, settings, _cache(options), tell) for part, cases in parts.items()}
     for part, data in prepared.items():
         tell(f"{part}: {_size(data)}, {len(data.refused)} refused")
+    if empty := [part for part, data in prepared.items() if not any(map(len, data.boxes))]:
+        raise DataError(
+            f"{options.data} has too few patients with located masses: none for {', '.join(empty)}. A tenth each"
+            f" is kept for validation and test; those of the demo, {', '.join(sorted(DEMO_PATIENTS))}, are never used"
+        )
     return prepared
 
 

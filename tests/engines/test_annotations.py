@@ -99,6 +99,7 @@ def test_images_are_found_from_the_folder_or_its_parent(tmp_path: Path, place: s
         (BOXES + "a.png,P1,L,CC,1,1,9,9,BENIGN,wide,high\n", "could not convert string to float: 'wide'"),
         (BOXES + "a.png,P1,L,CC,1,1,9,9,BENIGN,600,0\n", "a number that cannot be"),
         (BOXES + "a.png,,L,CC,1,1,9,9,BENIGN,,\n", "names no patient in line 2"),
+        (BOXES + "a.png,P1,L,CC,1,1,9,9,Maligne,,\n", "the pathology 'MALIGNE' in line 2; known are B, BENIGN"),
         ("image,x_px,y_px,radius_px,severity\na.png,1,1,1,B\n", "lacks the columns patient; it has image"),
         (
             "patient,x_px,y_px,w_px,h_px\nP1,1,1,1,1\n",
@@ -115,6 +116,7 @@ def test_images_are_found_from_the_folder_or_its_parent(tmp_path: Path, place: s
         "no width",
         "no height",
         "no patient",
+        "foreign word",
         "columns",
         "no path",
         "no extent",

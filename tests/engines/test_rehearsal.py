@@ -7,8 +7,9 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
 
 from engines.base import Analysed
-from engines.errors import PackageError
+from engines.errors import EngineOutputError, PackageError
 from engines.factory import open_engine
+from engines.golden import golden_inputs, reference_answers
 from engines.package import load_package
 from engines.rehearsal import rehearse
 from tests.engines.phantom import Blob, phantom
@@ -41,3 +42,10 @@ def test_a_network_that_cannot_answer_is_told_with_its_package(tmp_path: Path, f
     engine = open_engine(load_package(write_package(tmp_path / "mine", fault)), "onnxruntime", 1)
     with pytest.raises(PackageError, match=f"the package my-mass 1.0 in .*mine: .*{told}"):
         rehearse(engine)
+
+
+def test_what_is_no_answer_is_no_reference(tmp_path: Path) -> None:
+    """Two backends may agree on outputs that no detector has; `dicomnode engine verify` does not call that good."""
+    package = load_package(write_package(tmp_path / "mine", "name"))
+    with pytest.raises(EngineOutputError, match="no output named 'heat'"):
+        reference_answers(package, "fp32", golden_inputs(package, 1))

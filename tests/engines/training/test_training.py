@@ -165,6 +165,16 @@ def test_bad_data_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "annotations.csv is missing" in capsys.readouterr().err
 
 
+def test_too_few_patients_are_told(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two patients are one to validate with and one to test with: a message, and nothing is trained."""
+    lines = (images / "annotations.csv").read_text().splitlines()
+    for name in ("0.png", "1.png"):
+        (tmp_path / name).write_bytes((images / name).read_bytes())
+    (tmp_path / "annotations.csv").write_text("\n".join(lines[:3]) + "\n")
+    assert main(["--data", str(tmp_path), "--out", str(tmp_path / "out"), *SHORT]) == 1
+    assert "has too few patients with located masses: none for train. " in capsys.readouterr().err
+
+
 def test_the_backbone_takes_every_weight_of_the_wheel() -> None:
     """A strict load, and features of the published channels and strides."""
     features = imagenet_backbone().eval().features(torch.zeros(1, 3, 64, 96))

@@ -47,6 +47,15 @@ class Stores:
     receiving: Database | None = None
 
 
+def upgrade_database(settings: Settings) -> None:
+    """Bring the database to the schema of this version; makes a SQLite file that is not there. Raises StorageError."""
+    database = Database.open(settings.database.url)
+    try:
+        database.migrate()
+    finally:
+        database.close()
+
+
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
     """The database, checked to have the schema of this version, and the archive. Raises StorageError."""

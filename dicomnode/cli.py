@@ -11,16 +11,24 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from dicomnode import logs, serve, status
-from dicomnode.assembly import Stores, make_puller, make_reanalysis, make_receiver, make_retention, open_stores
+from dicomnode.assembly import (
+    Stores,
+    make_puller,
+    make_reanalysis,
+    make_receiver,
+    make_retention,
+    open_stores,
+    upgrade_database,
+)
 from dicomnode.complaints import errors_are_messages
 from dicomnode.config import Settings, load_settings
 from dicomnode.evidence import OpenAssociations
 from dicomnode.inspection import check_archive, rebuild
 from dicomnode.retention import SECONDS_A_DAY
 from storage import outbox, queue, retrievals
-from storage.database import Database
 from storage.lifecycle import StudyState
 from storage.reanalysis import ANALYSABLE, GONE, Choice
+from storage.room import Level
 
 NOT_FOR_CLINICAL_USE = "Research software, not for clinical use."
 
@@ -85,9 +93,7 @@ def _main(
 def serve_command(config: ConfigOption) -> None:
     """Run the whole node on this machine: receive, dispatch, work, send."""
     with errors_are_messages():
-        settings = _settings(config)
-        _upgrade(settings)
-        code = serve.serve(settings, config)
+        code = serve.serve(_settings(config), config)
     raise typer.Exit(code)
 
 
@@ -138,6 +144,10 @@ def check(
         settings = _settings(config, "WARNING")  # what the log would say, this command says itself
         with open_stores(settings) as stores:
             typer.echo("database and archive: ready")
+            if (level := stores.archive.level()) is not Level.AMPLE:
+                typer.echo(
+                    f"free in the archive: {stores.archive.free_bytes() / 1e9:.1f} GB - {status.ROOM_WORDS[level]}"
+                )
             if settings.receiver.durability == "none":
                 typer.echo(serve.NOT_DURABLE)
             make_receiver(settings, stores, OpenAssociations())  # certificates, and the users of peers
@@ -281,7 +291,7 @@ def validate_command(
 def upgrade(config: ConfigOption) -> None:
     """Bring the database to the schema of this version."""
     with errors_are_messages():
-        _upgrade(_settings(config))
+        upgrade_database(_settings(config))
         typer.echo("the database is up to date")
 
 
@@ -290,7 +300,7 @@ def rebuild_command(config: ConfigOption) -> None:
     """Make the rows of all received instances again from the archive's files alone; nothing that is there changes."""
     with errors_are_messages():
         settings = _settings(config)
-        _upgrade(settings)
+        upgrade_database(settings)
         with open_stores(settings) as stores:
             found = rebuild(stores.database, stores.archive)
         for problem in found.problems:
@@ -323,11 +333,3 @@ def requeue(
         if retrieval is not None:
             retrievals.requeue(connection, retrieval)
         typer.echo("queued again")
-
-
-def _upgrade(settings: Settings) -> None:
-    database = Database.open(settings.database.url)
-    try:
-        database.migrate()
-    finally:
-        database.close()

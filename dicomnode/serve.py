@@ -58,18 +58,26 @@ def _stop_on_signal() -> Iterator[threading.Event]:
 
 
 @contextlib.contextmanager
-def _stores(settings: Settings, stop: threading.Event) -> Iterator[assembly.Stores]:
-    """Database and archive. One that is away is waited for, as after a power cut that ended it too."""
+def _stores(settings: Settings, stop: threading.Event, *, upgrade: bool = False) -> Iterator[assembly.Stores]:
+    """Database and archive. One that is away is waited for, as after a power cut that ended it too.
+
+    upgrade: bring the database to this version's schema before.
+    """
     deadline = time.monotonic() + STORES_PATIENCE_S
+    told = ""
     with contextlib.ExitStack() as stack:
         while True:
             try:
+                if upgrade:
+                    assembly.upgrade_database(settings)
                 stores = stack.enter_context(assembly.open_stores(settings))
                 break
             except StorageError as error:
                 if not error.retryable or time.monotonic() > deadline or stop.wait(STORES_PAUSE_S):
                     raise
-                log.warning("stores not there yet", reason=str(error))
+                if str(error) != told:
+                    log.warning("stores not there yet", reason=str(error), patience_s=STORES_PATIENCE_S)
+                told = str(error)
         yield stores
 
 
@@ -121,8 +129,8 @@ def _round_or_end(do_one_round: Callable[[], bool]) -> bool:
 
 
 def serve(settings: Settings, config: Path) -> int:
-    """Everything on one machine, until stopped. Returns the exit code."""
-    with _stop_on_signal() as stop, _stores(settings, stop) as stores:
+    """Everything on one machine, until stopped, over a database of this version's schema. Returns the exit code."""
+    with _stop_on_signal() as stop, _stores(settings, stop, upgrade=True) as stores:
         sender = assembly.make_sender(settings, stores)
         child = WorkerProcess(config)
         threads = [

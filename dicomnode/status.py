@@ -17,8 +17,8 @@ from storage.room import Level
 LATEST = 20
 ROOM_WORDS: Mapping[Level, str] = {
     Level.AMPLE: "",
-    Level.LOW: " - [yellow]below warn_below[/]",
-    Level.REFUSING: " - [bold red]below refuse_below: senders are answered 0xA700[/]",
+    Level.LOW: "below warn_below",
+    Level.REFUSING: "below refuse_below: senders are answered 0xA700",
 }
 
 
@@ -113,7 +113,8 @@ def show(shown: Overview, console: Console) -> None:
             if count:
                 table.add_row(what, state, str(count))
     console.print(table if table.row_count else "nothing has come yet")
-    _line(console, f"free in the archive: {shown.free_bytes / 1e9:.1f} GB{ROOM_WORDS[Level(shown.room)]}")
+    room = f" - [bold red]{words}[/]" if (words := ROOM_WORDS[Level(shown.room)]) else ""
+    _line(console, f"free in the archive: {shown.free_bytes / 1e9:.1f} GB{room}")
     for what, lines in (
         ("not analysed", shown.not_analysed),
         ("could not be processed", shown.failed),

@@ -32,6 +32,12 @@ def create(url: URL, *, durable: bool = True) -> Engine:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite's log files take its mode
+    except PermissionError as error:
+        # Waiting would not bring it.
+        raise UnsupportedDatabase(
+            f"{path}: {error.strerror}; the file, or the folder that it is to be made in, must belong to the user that"
+            f" runs this (user ID {os.geteuid()})"
+        ) from error
     except OSError as error:
         raise DatabaseUnavailable(f"{path}: {error.strerror}") from error
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)

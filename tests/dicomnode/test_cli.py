@@ -123,6 +123,16 @@ def test_check_says_what_is_given_up(config: Path) -> None:
     assert "a power failure" in result.output
 
 
+def test_check_says_that_nothing_would_be_taken(config: Path) -> None:
+    """A configuration that is valid on a disk that is too full for it."""
+    marks = "".join(f'{name} = "99.9%"\n' for name in ("refuse_below", "accept_above", "warn_below"))
+    config.write_text(config.read_text().replace("min_free_bytes = 0\n", marks))
+    CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
+    result = CliRunner().invoke(app, ["check", "--config", str(config)])
+    assert result.exit_code == 0
+    assert "below refuse_below: senders are answered 0xA700" in result.output
+
+
 def test_check_names_a_package_that_is_not_there(tmp_path: Path) -> None:
     """A model that cannot run is found before the first study."""
     path = tmp_path / "node.toml"

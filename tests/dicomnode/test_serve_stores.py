@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import structlog
 
 from dicomnode import assembly, serve
 from dicomnode.assembly import Stores
@@ -38,6 +39,25 @@ def test_a_database_that_is_away_is_waited_for(stores: Stores, monkeypatch: pyte
     with serve._stores(None, threading.Event()) as opened:  # type: ignore[arg-type]  # the stand-in asks for no settings
         assert opened is stores
     assert opening.errors == []
+
+
+def test_a_database_that_is_to_be_upgraded_is_waited_for_too(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `dicomnode serve` does at every start; the log says once what it waits for."""
+    errors = [DatabaseUnavailable("starting up")] * 3
+
+    def upgrade(_settings: object) -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(assembly, "upgrade_database", upgrade)
+    monkeypatch.setattr(assembly, "open_stores", Opening(stores))
+    with (
+        structlog.testing.capture_logs() as lines,
+        serve._stores(None, threading.Event(), upgrade=True) as opened,  # type: ignore[arg-type]  # the same
+    ):
+        assert opened is stores
+    assert errors == []
+    assert [line["reason"] for line in lines] == ["starting up"]
 
 
 def test_what_waiting_does_not_mend_is_raised_at_once(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:

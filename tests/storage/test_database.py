@@ -1,5 +1,6 @@
 """Opening, transactions, errors without secrets, and the database's own clock."""
 
+import errno
 import os
 import sqlite3
 import stat
@@ -130,6 +131,20 @@ def test_a_url_that_cannot_be_used_is_refused_without_showing_it(url: str) -> No
     with pytest.raises(UnsupportedDatabase) as caught:
         Database.open(url)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_file_that_is_not_ours_is_no_database_to_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's, for one, because root ran the first command: said with what to do about it."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(
+        UnsupportedDatabase, match=r"node\.db: Permission denied; the file, or .* must belong to"
+    ) as caught:
+        Database.open(f"sqlite:///{tmp_path}/node.db")
+    assert not caught.value.retryable
 
 
 @pytest.mark.parametrize(

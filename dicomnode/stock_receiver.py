@@ -7,6 +7,7 @@ knows no pace of a peer, no limit to the time of a message and no notices; all e
 import ssl
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import cast
 
 from pydicom import Dataset
 from pynetdicom import AE, evt
@@ -19,7 +20,7 @@ from dicomnode.contexts import accepted_contexts
 from dicomnode.evidence import Associations
 from dicomnode.intake import SUCCESS, Intake
 from dicomnode.logs import bound, get_logger
-from dicomnode.sockets import send_at_once
+from dicomnode.sockets import LateHandshake, end_silence, send_at_once
 from dicomnode.storing import Storing
 from dicomnode.upper_layer import LOCAL_LIMIT_EXCEEDED, NO_REASON_GIVEN
 from dicomnode.users import Users
@@ -69,6 +70,7 @@ class StockReceiver:
             entity.require_calling_aet = list(settings.allowed_calling_ae_titles)
         handlers: list[evt.EventHandlerType] = [
             (evt.EVT_CONN_OPEN, send_at_once),
+            (evt.EVT_CONN_OPEN, end_silence, [settings.network_timeout_s]),
             (evt.EVT_REQUESTED, self._judge),
             (evt.EVT_USER_ID, lambda _: (True, b"")),  # `_judge` has looked at it
             (evt.EVT_C_ECHO, self._echo),
@@ -76,8 +78,9 @@ class StockReceiver:
             (evt.EVT_N_EVENT_REPORT, self._report),
             (evt.EVT_CONN_CLOSE, lambda event: self._arriving.ended(event.assoc)),
         ]
+        tls = None if self._tls is None else cast("ssl.SSLContext", LateHandshake(self._tls))
         self._server = entity.start_server(
-            (settings.host, settings.port), block=False, evt_handlers=handlers, ssl_context=self._tls
+            (settings.host, settings.port), block=False, evt_handlers=handlers, ssl_context=tls
         )
         log.info(
             "listening",

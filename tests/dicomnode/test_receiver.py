@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 import structlog
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 
@@ -386,3 +386,19 @@ def test_connections_that_ask_for_nothing_are_bounded(intake: Intake, monkeypatc
             for connection in silent:
                 connection.close()
         wait_until(lambda: _can_associate(port), "there is room again")
+
+
+def test_a_peer_that_is_silent_inside_a_pdu_loses_its_place(either: Listening, intake: Intake) -> None:
+    """Its association is not counted any more, whichever acceptor it sits on."""
+    only_one = ONLY_PACS.model_copy(update={"network_timeout_s": 0.5, "maximum_associations": 1})
+    with either(intake, only_one) as port:
+        held = RawAssociation.open(port, VERIFICATION, ImplicitVRLittleEndian, calling="PACS", called="DICOMNODE")
+        held.send_only(struct.pack(">BBI", 4, 0, 1000) + b"no more")
+
+        def is_let_in() -> bool:
+            with _association(port) as association:
+                return association.is_established
+
+        assert not is_let_in()
+        wait_until(is_let_in, "its place is free")
+        held.close()

@@ -1,8 +1,10 @@
 """TLS at both ends: who cannot prove itself gets no association, and nobody is harmed by those who try."""
 
+import contextlib
+import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,12 @@ from pynetdicom.events import Event
 from dicomnode.assembly import Stores
 from dicomnode.config import DestinationSettings, NodeSettings, TlsSettings
 from dicomnode.errors import ConfigurationError, DeliveryFailed
+from dicomnode.evidence import OpenAssociations
 from dicomnode.intake import Intake
 from dicomnode.receiver import Receiver
 from dicomnode.secure import client_context, server_context
+from dicomnode.stock_receiver import StockReceiver
+from dicomnode.users import Users
 from dicomnode.wire import DicomWire, OutgoingFile
 from storage.studies import find_instance
 from tests.support import dcmtk
@@ -184,3 +189,34 @@ def test_tls_is_all_or_nothing(node: Identity) -> None:
     with pytest.raises(ValueError, match="belong together"):
         TlsSettings(certificate=node.certificate, private_key=node.private_key)
     assert server_context(TlsSettings()) is None
+
+
+@contextmanager
+def _stock_listening(intake: Intake, node: Identity) -> Iterator[int]:
+    tls = server_context(node.settings())
+    receiver = StockReceiver(ANYBODY, intake, tls, OpenAssociations(), lambda _: 0x0110, Users({}, required=False))
+    receiver.open()
+    try:
+        yield receiver.port
+    finally:
+        receiver.close()
+
+
+@pytest.mark.parametrize("listening", [_listening, _stock_listening], ids=["own", "pynetdicom"])
+def test_one_who_never_shakes_hands_keeps_nobody_out(
+    intake: Intake, node: Identity, pacs: Identity, listening: Callable[..., AbstractContextManager[int]]
+) -> None:
+    """Nor one that speaks something else."""
+    with listening(intake, node) as port, contextlib.ExitStack() as stack:
+        for words in (b"", b"GET / HTTP/1.1\r\n\r\n"):
+            wire = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            wire.sendall(words)
+        entity = AE(ae_title="PACS")
+        entity.add_requested_context(VERIFICATION)
+        entity.acse_timeout = entity.connection_timeout = 3.0
+        association = entity.associate(
+            "127.0.0.1", port, ae_title="DICOMNODE", tls_args=(client_context(pacs.settings()), "127.0.0.1")
+        )
+        assert association.is_established
+        assert association.send_c_echo().Status == 0x0000
+        association.release()

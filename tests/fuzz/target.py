@@ -1,14 +1,18 @@
 """A receiver in a process of its own that is sent anything at all, and must answer, close or go on, and never break."""
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import trustme
 from pydicom.uid import ExplicitVRLittleEndian
 
+from dicomnode.secure import client_context
 from tests.fuzz.inputs import INSTANCE, SOP_CLASS, Input, Stage
+from tests.support.certificates import issue
 from tests.support.node import Destination, NodeConfig, NodeProcess, running_node
 from tests.support.raw_association import NO_DATASET, NotAccepted, RawAssociation, data_pdus, element, padded
 from tests.support.waiting import wait_until
@@ -24,10 +28,14 @@ class Broken(AssertionError):  # noqa: N818  what it is
 
 
 class Target:
-    """One receiver under fire. inputs: how many it was sent; answers: of C-STORE, by status."""
+    """One receiver under fire. inputs: how many it was sent; answers: of C-STORE, by status.
 
-    def __init__(self, node: NodeProcess, number: int) -> None:
+    tls: where it speaks nothing else.
+    """
+
+    def __init__(self, node: NodeProcess, number: int, tls: ssl.SSLContext | None) -> None:
         self._node = node
+        self._tls = tls
         self._process = Path("/proc") / str(number)
         self._storing: RawAssociation | None = None
         self._echoing = self._associate(VERIFICATION)
@@ -87,7 +95,12 @@ class Target:
 
     def _associate(self, sop_class_uid: str) -> RawAssociation:
         return RawAssociation.open(
-            self._node.port, sop_class_uid, ExplicitVRLittleEndian, calling="STORESCU", called="DICOMNODE"
+            self._node.port,
+            sop_class_uid,
+            ExplicitVRLittleEndian,
+            calling="STORESCU",
+            called="DICOMNODE",
+            tls=self._tls,
         )
 
     def _store(self, data: bytes) -> None:
@@ -104,21 +117,29 @@ class Target:
 
     def _speak(self, item: Input) -> None:
         """Send, say that nothing more comes, and read until the receiver ends it too."""
-        if item.stage is Stage.CONNECTED:
-            wire = socket.create_connection(("127.0.0.1", self._node.port), timeout=PATIENCE_S)
-        else:
-            wire = self._associate(SOP_CLASS).socket
+        wire = self._connect(item.data) if item.stage is Stage.CONNECTED else self._associate(SOP_CLASS).socket
         with wire:
             wire.settimeout(PATIENCE_S)
             try:
                 wire.sendall(item.data)
-                wire.shutdown(socket.SHUT_WR)
+                socket.socket.shutdown(wire, socket.SHUT_WR)  # with TLS this is an end without its last word
                 while wire.recv(65536):
                     pass
             except TimeoutError:
                 raise Broken(f"the receiver did not end the association within {PATIENCE_S:g} s") from None
-            except ConnectionError:
-                pass  # it has ended it before we were through
+            except OSError:
+                pass  # it has ended it before we were through, with TLS without its last word, too
+
+    def _connect(self, data: bytes) -> socket.socket:
+        """A connection; every other of one that speaks TLS without its handshake."""
+        wire = socket.create_connection(("127.0.0.1", self._node.port), timeout=PATIENCE_S)
+        if self._tls is None or sum(data) % 2:
+            return wire
+        try:
+            return self._tls.wrap_socket(wire, server_hostname="127.0.0.1")
+        except OSError as error:
+            wire.close()
+            raise Broken(f"no TLS: {error}") from error
 
     def close(self) -> None:
         """End the associations."""
@@ -128,11 +149,16 @@ class Target:
 
 
 @contextmanager
-def target(folder: Path) -> Iterator[Target]:
+def target(folder: Path, acceptor: str = "own", *, tls: bool = False) -> Iterator[Target]:
     """A running receiver."""
-    config = NodeConfig(folder, Destination("NOWHERE", 1), quiet_s=3600.0, other={"logging": {"level": "WARNING"}})
+    identity = issue(trustme.CA(), "peer", folder / "tls")
+    other: dict[str, dict[str, object]] = {"logging": {"level": "WARNING"}, "receiver": {"acceptor": acceptor}}
+    if tls:
+        files = identity.settings().model_dump()
+        other["tls"] = {name: str(path) for name, path in files.items()}
+    config = NodeConfig(folder, Destination("NOWHERE", 1), quiet_s=3600.0, other=other)
     with running_node(config, role="receive") as node:
-        found = Target(node, node.number)
+        found = Target(node, node.number, client_context(identity.settings()) if tls else None)
         try:
             yield found
         finally:

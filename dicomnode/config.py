@@ -6,7 +6,16 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from dicomnode.errors import ConfigurationError
@@ -28,12 +37,29 @@ def _check_ae_title(value: str) -> str:
 
 AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
-Seconds = Annotated[float, Field(gt=0)]
+# Bounds that no node needs and that the operating system, the databases and the protocol can still count in.
+MAX_SECONDS = 10 * 365 * 86400.0
+MAX_PDU_SIZE = 64 * 1024**2  # held for each association
+MAX_COUNT = 1_000_000
+MAX_AGE_DAYS = 150 * 366
+MAX_THREADS = 1024
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Attempts = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Priority = Annotated[int, Field(ge=-MAX_COUNT, le=MAX_COUNT)]
 FreeSpace = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^[0-9]{1,2}(\.[0-9]+)?%$")]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_name_holds_a_null(cls, value: object) -> object:
+        if isinstance(value, str) and "\0" in value:
+            msg = "contains a null character, which no file, host or name can"
+            raise ValueError(msg)
+        return value
 
 
 class PeerSettings(_Section):
@@ -41,7 +67,7 @@ class PeerSettings(_Section):
 
     ae_title: AeTitle
     maximum_instance_bytes: Annotated[int, Field(ge=1)] | None = None
-    maximum_bytes_per_s: Annotated[float, Field(gt=0)] | None = None
+    maximum_bytes_per_s: Rate | None = None
 
 
 class NodeSettings(_Section):
@@ -55,11 +81,11 @@ class NodeSettings(_Section):
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     maximum_associations: Annotated[int, Field(ge=1)] = 50
     maximum_associations_per_peer: Annotated[int, Field(ge=1)] = 20
-    maximum_pdu_size: Annotated[int, Field(ge=4096)] = 131072
+    maximum_pdu_size: Annotated[int, Field(ge=4096, le=MAX_PDU_SIZE)] = 131072
     network_timeout_s: Seconds = 60.0
     maximum_message_s: Seconds = 1800.0
     maximum_instance_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
-    maximum_bytes_per_s: Annotated[float, Field(gt=0)] | None = None
+    maximum_bytes_per_s: Rate | None = None
     peers: tuple[PeerSettings, ...] = ()
 
     def bytes_per_s_of(self, ae_title: str) -> float | None:
@@ -162,7 +188,7 @@ class ArchiveSettings(_Section):
 class RetentionSettings(_Section):
     """`[retention]`: which finished studies are removed again; none unless an age or an amount of room is given."""
 
-    after_days: Annotated[float, Field(gt=0)] | None = None
+    after_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     below_free_bytes: Annotated[int, Field(gt=0)] | None = None
     states: Annotated[tuple[Literal["done", "failed", "unmatched", "prior"], ...], Field(min_length=1)] = (
         "done",
@@ -184,7 +210,7 @@ class QueueSettings(_Section):
     """`[queue]`: which studies go first. A step of priority, of a sender or a model, is a head start of `ageing_s`."""
 
     ageing_s: Seconds = 3600.0
-    priorities: dict[AeTitle, int] = {}
+    priorities: dict[AeTitle, Priority] = {}
 
 
 class PriorRule(_Section):
@@ -192,7 +218,7 @@ class PriorRule(_Section):
 
     modality: str
     at_most: Annotated[int, Field(ge=1)] = 1
-    maximum_age_days: Annotated[int, Field(ge=1)] = 1830
+    maximum_age_days: Annotated[int, Field(ge=1, le=MAX_AGE_DAYS)] = 1830
 
 
 class PullSettings(_Section):
@@ -203,7 +229,7 @@ class PullSettings(_Section):
     missing: bool = False
     priors: tuple[PriorRule, ...] = ()
     timeout_s: Seconds = 300.0
-    max_attempts: Annotated[int, Field(ge=1)] = 5
+    max_attempts: Attempts = 5
     retry_after_s: Seconds = 10.0
     retry_after_max_s: Seconds = 3600.0
     url: str | None = None
@@ -230,14 +256,14 @@ class WorkerSettings(_Section):
 
     lease_s: Seconds = 60.0
     job_deadline_s: Seconds = 900.0
-    max_attempts: Annotated[int, Field(ge=1)] = 3
+    max_attempts: Attempts = 3
     retry_after_s: Seconds = 30.0
 
 
 class SenderSettings(_Section):
     """`[sender]`: how results are handed over."""
 
-    max_attempts: Annotated[int, Field(ge=1)] = 20
+    max_attempts: Attempts = 20
     lease_s: Seconds = 300.0
     retry_after_s: Seconds = 5.0
     retry_after_max_s: Seconds = 3600.0
@@ -290,9 +316,9 @@ class ModelSettings(_Section):
     package: str
     backend: Literal["auto", "tensorrt", "openvino", "onnxruntime", "triton"] = "auto"
     triton_model: str | None = None
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=MAX_THREADS)] = 0
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
-    priority: int = 0
+    priority: Priority = 0
     modalities: Annotated[tuple[str, ...], Field(min_length=1)] = ("MG",)
     accept_digitised_film: bool = False
     accept_lossy: bool = True
@@ -436,5 +462,7 @@ def load_settings(path: Path) -> Settings:
     except ValidationError as error:
         lines = "".join(f"\n  {line}" for line in in_words(error, Settings))
         raise ConfigurationError(f"{path} is not a valid configuration:{lines}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from None

@@ -50,7 +50,7 @@ def check_archive(database: Database, archive: Archive) -> Iterator[Problem]:
                 yield read
             elif key not in rows:
                 yield Problem(key, "the database does not know this file; `dicomnode db rebuild` would add it")
-            elif read.digest != rows[key].digest:
+            elif (read.digest, read.transfer_syntax_uid) != (rows[key].digest, rows[key].transfer_syntax_uid):
                 yield Problem(key, "the content is not the one that was received")
         for key in sorted(rows.keys() - found):
             yield Problem(key, "the file is missing")

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from io import BytesIO
 
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 
 from dicomnode.dimse import Sink
 
@@ -69,5 +68,5 @@ def _identity(head: bytes) -> tuple[str, str, str]:
     try:
         meta = dcmread(BytesIO(head), specific_tags=[]).file_meta
         return str(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID), str(meta.TransferSyntaxUID)
-    except (InvalidDicomError, AttributeError, ValueError, EOFError, struct.error) as error:
+    except Exception as error:  # noqa: BLE001  whatever pydicom raises on what a stranger sent is the stranger's
         raise NotAFile(f"its file meta information cannot be read ({type(error).__name__})") from None

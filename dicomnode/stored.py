@@ -2,11 +2,10 @@
 
 import struct
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.dataset import FileMetaDataset
-from pydicom.errors import InvalidDicomError
 
 from dicomnode.errors import RefusedInstance
 from dicomnode.filing import read_filing_attributes
@@ -33,9 +32,8 @@ def read_stored(archive: Archive, key: str) -> Instance | Problem:
     """The row that a file should have, or why none can be made."""
     try:
         with archive.fetched([key]) as paths:
-            meta = dcmread(paths[key], stop_before_pixels=True, specific_tags=[]).file_meta
-            return _instance(paths[key], key, meta)
-    except (InvalidDicomError, OSError, AttributeError, ValueError, struct.error) as error:
+            return _instance(paths[key], key)
+    except (OSError, ValueError, struct.error) as error:
         return Problem(key, f"the file is no DICOM file of ours ({type(error).__name__})")
     except RefusedInstance as error:
         return Problem(key, f"the file is damaged: {error}")
@@ -51,24 +49,37 @@ def read_result(archive: Archive, key: str) -> OutgoingObject | None:
         return OutgoingObject(
             str(meta.MediaStorageSOPInstanceUID), str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID), key
         )
-    except (InvalidDicomError, OSError, AttributeError, ValueError, ArchiveUnavailable):
+    except Exception:  # noqa: BLE001  as in `_read_head`, or the archive is away
         return None
 
 
-def _instance(path: Path, key: str, meta: FileMetaDataset) -> Instance:
-    """Raises RefusedInstance, OSError, ValueError."""
+def _instance(path: Path, key: str) -> Instance:
+    """Raises RefusedInstance, OSError, ValueError, struct.error."""
     whole = memoryview(path.read_bytes())
     *_, length = GROUP_LENGTH.unpack_from(whole, PREAMBLE_BYTES)
-    dataset = whole[PREAMBLE_BYTES + GROUP_LENGTH.size + length :]
+    end = PREAMBLE_BYTES + GROUP_LENGTH.size + length
+    syntax, calling_ae_title = _read_head(bytes(whole[:end]))
+    dataset = whole[end:]
+    filed = read_filing_attributes(dataset, syntax, INFLATED_BYTES)
     digest = digest_by_key(key, dataset)
-    if digest is None:
+    # Also of another instance: a copy under its name would be taken for it, and removed as the copy that it is.
+    if digest is None or f"/{filed.study_instance_uid}/{filed.sop_instance_uid}-" not in key:
         raise ValueError("the content does not fit the name")
-    syntax = str(meta.TransferSyntaxUID)
     return Instance(
-        **asdict(read_filing_attributes(dataset, syntax, INFLATED_BYTES)),
+        **asdict(filed),
         transfer_syntax_uid=syntax,
         object_key=key,
         size_bytes=len(whole),
         digest=digest,
-        calling_ae_title=str(meta.get("SourceApplicationEntityTitle", "")).strip(),
+        calling_ae_title=calling_ae_title,
     )
+
+
+def _read_head(head: bytes) -> tuple[str, str]:
+    """Transfer syntax UID, and AE title of the sender. Raises ValueError."""
+    try:
+        meta = dcmread(BytesIO(head)).file_meta
+        return str(meta.TransferSyntaxUID), str(meta.get("SourceApplicationEntityTitle", "")).strip()
+    except Exception as error:
+        # Whatever pydicom raises on what a disk has made of a file: the others are still to be looked at.
+        raise ValueError(f"its file meta information cannot be read: {error}") from error

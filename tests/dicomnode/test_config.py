@@ -70,6 +70,13 @@ def test_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         (('package = "mammo-mass"', 'package = "mammo-mass"\nbackend = "abacus"'), "models.0.backend"),
         (("[database]", "[[database"), "not valid TOML"),
         (('[[models]]\npackage = "mammo-mass"', ""), "models"),
+        (("[archive]", "[completeness]\nquiet_s = inf\n[archive]"), "completeness.quiet_s: .*finite"),
+        (("[archive]", "[worker]\nlease_s = 1e300\n[archive]"), "worker.lease_s: .*less than"),
+        (("[archive]", f"[worker]\nmax_attempts = {10**30}\n[archive]"), "worker.max_attempts: .*less than"),
+        (("[node]", f"[node]\nmaximum_pdu_size = {2**32}"), "node.maximum_pdu_size: .*less than"),
+        (('package = "mammo-mass"', f'package = "mammo-mass"\npriority = {10**400}'), "models.0.priority: .*less than"),
+        (('path = "/tmp/archive"', 'path = "/tmp/a\\u0000b"'), "archive.path: .*null character"),
+        (("[node]", "[node]\nhost = " + "[" * 100_000), "not valid TOML"),
     ],
 )
 def test_wrong_setting_is_named(tmp_path: Path, change: tuple[str, str], named: str) -> None:

@@ -15,7 +15,7 @@ from dicomnode.worker import Worker
 from engines.base import Analysed
 from storage.database import Database
 from storage.lifecycle import StudyState
-from storage.studies import find_instance, find_study, instances_of
+from storage.studies import find_instance, find_study, forget_instance, instances_of
 from tests.support.earlier import as_before
 from tests.support.engine import FakeEngine, detection, model
 from tests.support.located import located
@@ -54,15 +54,19 @@ def test_nothing_is_wrong_with_a_sound_archive(finished: Stores) -> None:
     assert _problems(finished) == {}
 
 
-def test_each_kind_of_damage_is_told(finished: Stores) -> None:
-    """Missing, changed, unreadable and unknown files, and a result that is gone before it was sent."""
+def test_each_kind_of_damage_is_told(finished: Stores, receive: Receive) -> None:
+    """Missing, changed, unreadable, copied and unknown files, and a result that is gone before it was sent."""
     changed, (first, second) = _files(finished, "1.2.3")[0], _files(finished, "1.2.4")
-    unknown = first.with_name(first.name.replace(first.name[0], "9", 1))
+    copied = first.with_name(first.name.replace(first.name[0], "9", 1))
+    receive("1.2.4")
+    (unknown,) = {*_files(finished, "1.2.4")} - {first, second}
+    with finished.database.transaction() as connection:
+        forget_instance(connection, unknown.name.rpartition("-")[0])
     result = _files(finished, "1.2.3", "results")[0]
     content = bytearray(changed.read_bytes())
     content[-1] ^= 0xFF
     changed.write_bytes(content)
-    unknown.write_bytes(first.read_bytes())
+    copied.write_bytes(first.read_bytes())
     first.unlink()
     second.write_bytes(b"not DICOM at all")
     result.unlink()
@@ -70,9 +74,35 @@ def test_each_kind_of_damage_is_told(finished: Stores) -> None:
     assert "ValueError" in found[changed.name]
     assert "missing" in found[first.name]
     assert "no DICOM file" in found[second.name]
+    assert "ValueError" in found[copied.name]
     assert "does not know" in found[unknown.name]
     assert "still to be sent is missing" in found[result.name]
-    assert len(found) == 5
+    assert len(found) == 6
+
+
+def _with_another_length(content: bytes) -> bytes:
+    """The group length, a value of 4 bytes, declares 1506 (PS3.10 7.1)."""
+    return content[:138] + b"\xe2\x05" + content[140:]
+
+
+def _with_another_syntax(content: bytes) -> bytes:
+    """As if its pixels were compressed, in file meta information of the same length."""
+    return content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", 1)
+
+
+@pytest.mark.parametrize("harm", [_with_another_length, _with_another_syntax])
+def test_damage_before_the_dataset_is_told_too(
+    finished: Stores, tmp_path: Path, harm: Callable[[bytes], bytes]
+) -> None:
+    """No digest covers it; and what pydicom makes of it keeps no other file from being looked at."""
+    first, second = _files(finished, "1.2.4")
+    first.write_bytes(harm(first.read_bytes()))
+    second.unlink()
+    assert _problems(finished).keys() == {first.name, second.name}
+    fresh = Database.open(f"sqlite:///{tmp_path}/fresh.db")
+    fresh.migrate()
+    assert rebuild(fresh, finished.archive).instances >= 1
+    fresh.close()
 
 
 @pytest.mark.parametrize("stores", ["folder", "bucket"], indirect=True)

@@ -89,8 +89,9 @@ class Database:
             yield connection
 
     def close(self) -> None:
-        """Close all connections."""
-        self._let_go()
+        """Close all connections but that of a transaction which a thread is in."""
+        if self._kept is not None and not self._kept.in_transaction():
+            self._let_go()
         self._engine.dispose()
 
     @contextmanager

@@ -25,13 +25,19 @@ _SMALLEST = 64
 
 
 def draw_view(
-    image: SourceImage, detections: Sequence[Detection], known: Sequence[Box] = (), size_px: int = 1200
+    image: SourceImage,
+    detections: Sequence[Detection],
+    known: Sequence[Box] = (),
+    size_px: int = 1200,
+    *,
+    analysed: bool = True,
 ) -> bytes:
     """PNG of a view: findings with box, outline and score, known lesions in another colour, and a caption.
 
     known: boxes of lesions whose truth is known, x0, y0, x1, y1 in source pixels. size_px: longer side of the view.
+    analysed: an image that was not is never said to be without findings.
     """
-    picture = render(image, detections, known, size_px)
+    picture = render(image, detections, known, size_px, analysed=analysed)
     written, png = cv2.imencode(".png", picture)
     if not written:
         raise DicomnodeError("The picture could not be written as PNG.")
@@ -51,6 +57,8 @@ def render(
     known: Sequence[Box],
     size_px: int,
     remarks: Sequence[str] = (),
+    *,
+    analysed: bool = True,
 ) -> Picture:
     """The picture before encoding: uint8 (rows, columns, 3), blue, green, red. The view is at the top left.
 
@@ -70,7 +78,8 @@ def render(
         _box(picture, detection.box, scale, FOUND, thickness)
     for detection in detections:
         _label(picture, detection, scale, size_px)
-    return _with_caption(picture, _legend(image, detections, known, remarks), size_px)
+    outcome = _outcome(len(detections)) if analysed else "not analysed"
+    return _with_caption(picture, _legend(image, outcome, detections, known, remarks), size_px)
 
 
 def render_words(sentences: Sequence[str], size_px: int) -> Picture:
@@ -106,14 +115,16 @@ def _label(picture: Picture, detection: Detection, scale: float, size_px: int) -
     cv2.putText(picture, words, (x, y), FONT, size, FOUND, 1, cv2.LINE_AA)
 
 
+def _outcome(count: int) -> str:
+    return f"{count} candidate finding{'' if count == 1 else 's'}" if count else "no candidate finding"
+
+
 def _legend(
-    image: SourceImage, detections: Sequence[Detection], known: Sequence[Box], remarks: Sequence[str]
+    image: SourceImage, outcome: str, detections: Sequence[Detection], known: Sequence[Box], remarks: Sequence[str]
 ) -> list[Line]:
     side = {"L": "left", "R": "right"}.get(image.laterality or "", "")
     name = " ".join(part for part in (side, image.view or "") if part) or "view"
-    count = len(detections)
-    outcome = f"{count} candidate finding{'' if count == 1 else 's'}" if count else "no candidate finding"
-    lines = [(f"{name}: {outcome}", FOUND if count else PLAIN)]
+    lines = [(f"{name}: {outcome}", FOUND if detections else PLAIN)]
     if known:
         lines.append(("known lesion (reference)", KNOWN))
     return [*lines, *((remark, PLAIN) for remark in remarks), (CAPTION, PLAIN)]

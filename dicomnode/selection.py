@@ -75,7 +75,7 @@ def _with_its_twin(exclusion: Exclusion, chosen: Sequence[Dataset]) -> Exclusion
     """Raw data is no loss to the reader where the image made from it is analysed."""
     if exclusion.rule != for_processing.__name__ or not has_presentation_twin(exclusion.header, chosen):
         return exclusion
-    return replace(exclusion, reason=f"{RAW}; the image for presentation made from it is analysed.")
+    return replace(exclusion, reason=f"{RAW}; the image for presentation made from it is taken instead.")
 
 
 def _first_objection(header: Dataset, policy: SelectionPolicy) -> Exclusion | None:

@@ -15,6 +15,7 @@ FINDING = ("121071", "DCM")
 IMAGE_REGION = ("111030", "DCM")
 CERTAINTY = ("111012", "DCM")
 SUMMARY = ("121111", "DCM")
+NOT_ANALYSED = "Not analysed: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,14 @@ def read_summary(path: Path) -> str:
     return " ".join(
         str(item.TextValue) for item in _walk(dcmread(path)) if item.ValueType == "TEXT" and _name(item) == SUMMARY
     )
+
+
+def read_left_out(paths: Sequence[Path]) -> frozenset[str]:
+    """Names of the views that the returned reports say were not analysed, as "left CC"."""
+    reports = [item for item in map(dcmread, paths) if item.Modality == "SR"]
+    texts = [str(item.TextValue) for report in reports for item in _walk(report) if "TextValue" in item]
+    told = [text.removeprefix(NOT_ANALYSED) for text in texts if text.startswith(NOT_ANALYSED)]
+    return frozenset(text.partition(". ")[0] for text in told)
 
 
 def _walk(item: Dataset) -> Iterator[Dataset]:

@@ -58,6 +58,14 @@ def test_a_finding_at_the_edge_stays_in_the_picture() -> None:
     assert (picture == FOUND).all(axis=2).any()
 
 
+def test_an_image_that_was_not_analysed_is_not_called_negative() -> None:
+    """Its strip says other words than that of an image without findings; the view and the caption are the same."""
+    negative, unjudged = drawn([]), drawn([], analysed=False)
+    assert (negative[:SIZE] == unjudged[:SIZE]).all()
+    assert negative.shape == unjudged.shape
+    assert (negative[SIZE:] != unjudged[SIZE:]).any()
+
+
 def test_remarks_are_wrapped_into_the_strip() -> None:
     """A long sentence takes more lines of the same width, and none of it is lost."""
     image = source_image(digital_header())

@@ -104,7 +104,7 @@ def test_raw_data_is_no_loss_beside_its_presentation(linked: bool) -> None:
         image.SourceImageSequence = [source]
     _, (exclusion,) = select([raw, image], SelectionPolicy())
     assert exclusion.rule == "for_processing"
-    assert exclusion.reason.endswith("the image for presentation made from it is analysed.")
+    assert exclusion.reason.endswith("the image for presentation made from it is taken instead.")
 
 
 def test_raw_data_alone_is_a_loss() -> None:

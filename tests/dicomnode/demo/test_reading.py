@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicomnode.demo.reading import read_findings, read_summary
+from dicomnode.demo.reading import read_findings, read_left_out, read_summary
 from dicomnode.findings import ResultKind, StudyAnalysis
 from dicomnode.results.build import build_results, encode
 from dicomnode.results.segmentation import paint
+from dicomnode.results.tracking import image_name
 from tests.dicomnode.results.samples import forms
 
 
@@ -55,3 +56,12 @@ def test_a_report_without_findings_is_quoted(tmp_path: Path, name: str, words: s
     paths = _write(forms()[name], tmp_path)
     assert read_findings(paths) == []
     assert words in read_summary(paths[0])
+
+
+@pytest.mark.parametrize("name", ["none", "partial", "failed"])
+def test_views_that_were_not_analysed_come_back_by_name(tmp_path: Path, name: str) -> None:
+    """The pictures call them so, and never negative."""
+    study = forms()[name]
+    left_out = {image_name(item.header) for item in study.not_analysed}
+    assert read_left_out(_write(study, tmp_path)) == left_out
+    assert bool(left_out) == (name != "none")

@@ -43,6 +43,10 @@ EXIT_DEVICE_LOST = 76
 EXIT_CANNOT_START = 1
 STORES_PATIENCE_S = 60.0
 STORES_PAUSE_S = 0.5
+ONE_DATABASE = (
+    "nodes that share an archive must share the database too, or each takes the other's images for its own; after a "
+    "move of the database, or `dicomnode db rebuild`, all is well"
+)
 NOT_DURABLE = (
     'receiver.durability is "none": an instance survives the end of a process, but a power failure or a crash of the '
     "system may lose what was answered with success in the minute before"
@@ -152,6 +156,7 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
     stores.archive.sweep_incoming()
     if settings.receiver.durability == "none":
         log.warning("instances are answered before the disk has them", hint=NOT_DURABLE)
+    _note_database(stores)
     watch = RoomWatch(stores.archive)
     watch.do_one_round()
     metrics.start(settings.metrics, stores.database, stores.archive)
@@ -196,6 +201,13 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
         for thread in beside:
             thread.join(GRACE_S)  # a PACS may be slow; what is being fetched is left to the next start
         log.info("stopped listening")
+
+
+def _note_database(stores: assembly.Stores) -> None:
+    database = stores.database.url
+    before = stores.archive.note_database(database)
+    if before not in {"", database}:
+        log.warning("archive had another database", database=database, before=before, hint=ONE_DATABASE)
 
 
 def _stop_with_parent(stop: threading.Event) -> None:

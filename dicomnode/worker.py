@@ -135,7 +135,8 @@ class Worker:
             self._give_up(lease, reason)
 
     def _finish(self, lease: queue.Lease, study: StudyAnalysis, model: Model, watch: Stopwatch) -> None:
-        summary = study.failure or f"findings: {study.number_of_findings}"
+        outcome = study.failure or f"findings: {study.number_of_findings}"
+        summary = outcome.removesuffix(".")
         if study.engine is not None:
             summary += f"; {study.engine.backend} {study.engine.precision}"
             summary += f" ({study.engine.reason})" if study.engine.reason else ""
@@ -145,7 +146,7 @@ class Worker:
 
         objects = self._hand_over(lease, study, end)
         line = log.warning if study.failure else log.info
-        line("job done", summary=summary, objects=objects, duration_ms=watch.ms())
+        line("job done", summary=outcome, objects=objects, duration_ms=watch.ms())
 
     def _give_up(self, lease: queue.Lease, reason: str) -> None:
         model = self._models.get(lease.package)

@@ -38,6 +38,7 @@ KEY_PATTERN = re.compile(
 )
 Area = Literal["studies", "results"]
 SWEPT = "swept"
+DATABASE = "database"
 AREAS = ("studies", "results", "removed", "priors", "delivered")
 
 
@@ -261,6 +262,19 @@ class Archive:
         with translated_os("noting the last sweep"):
             (self._root / SWEPT).touch(mode=0o600)
             os.utime(self._root / SWEPT, (at, at))
+
+    def note_database(self, name: str) -> str:
+        """Note which database has the rows of these files; what was noted before, empty for nothing.
+
+        Raises ArchiveFull, ArchiveUnavailable.
+        """
+        note = self._root / DATABASE
+        with translated_os("noting the database"):
+            before = note.read_text() if note.exists() else ""
+            if before != name:
+                note.touch(mode=0o600)
+                note.write_text(name)
+        return before
 
     def sweep_incoming(self) -> int:
         """Remove what killed writers and readers left behind; how much that was. Raises ArchiveUnavailable."""

@@ -90,3 +90,13 @@ def test_an_error_of_the_work_is_no_reason_to_open_again(stores: Stores, monkeyp
         serve._stores(None, threading.Event()),  # type: ignore[arg-type]  # the same
     ):
         raise DatabaseUnavailable("later")
+
+
+def test_a_second_database_over_one_archive_is_told(stores: Stores) -> None:
+    """A node that was copied with its configuration takes the images of the first for its own; once, not for ever."""
+    stores.archive.note_database("sqlite:////somewhere/else.db")
+    with structlog.testing.capture_logs() as lines:
+        serve._note_database(stores)
+        serve._note_database(stores)
+    (line,) = lines
+    assert (line["before"], line["database"]) == ("sqlite:////somewhere/else.db", stores.database.url)

@@ -219,6 +219,11 @@ def _modalities(settings: Settings) -> frozenset[str]:
     return frozenset(modality for model in settings.models for modality in model.modalities)
 
 
+def make_wire(settings: Settings, on_report: Callable[[Dataset], int] | None = None) -> DicomWire:
+    """The way to destinations. on_report: takes what an archive says of its commitment meanwhile."""
+    return DicomWire(settings.node.ae_title, client_context(settings.tls), on_report)
+
+
 def make_sender(settings: Settings, stores: Stores) -> Sender:
     """What empties the outbox."""
     return Sender(
@@ -226,6 +231,6 @@ def make_sender(settings: Settings, stores: Stores) -> Sender:
         stores.archive,
         settings.destinations,
         settings.sender,
-        DicomWire(settings.node.ae_title, client_context(settings.tls), _commitments(settings, stores).take),
+        make_wire(settings, _commitments(settings, stores).take),
         process_name("sender"),
     )

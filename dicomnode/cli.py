@@ -17,11 +17,13 @@ from dicomnode.assembly import (
     make_reanalysis,
     make_receiver,
     make_retention,
+    make_wire,
     open_stores,
     upgrade_database,
 )
 from dicomnode.complaints import errors_are_messages
 from dicomnode.config import Settings, load_settings
+from dicomnode.errors import DeliveryFailed
 from dicomnode.evidence import OpenAssociations
 from dicomnode.inspection import check_archive, rebuild
 from dicomnode.retention import SECONDS_A_DAY
@@ -136,6 +138,9 @@ def check(
     archive: Annotated[
         bool, typer.Option("--archive", help="Read every file of the archive and compare it with the database.")
     ] = False,
+    destinations: Annotated[
+        bool, typer.Option("--destinations", help="Call every destination, and ask whether it takes what it is to get.")
+    ] = False,
 ) -> None:
     """Check the configuration: settings, database schema, archive, model packages and their backends."""
     from dicomnode.workshop import open_model  # noqa: PLC0415  its parts load only where models are opened
@@ -160,7 +165,25 @@ def check(
                 f"model {description.package} {description.version}: {description.backend} {description.precision}"
                 + (f" ({description.reason})" if description.reason else "")
             )
+        if destinations:
+            _check_destinations(settings)
         typer.echo(f"configuration is valid. {NOT_FOR_CLINICAL_USE}")
+
+
+def _check_destinations(settings: Settings) -> None:
+    wire = make_wire(settings)
+    failed = False
+    for item in settings.destinations:
+        try:
+            refused = wire.refused_by(item)
+        except DeliveryFailed as error:
+            refused, told = ["everything"], str(error)
+        else:
+            told = f"does not take {', '.join(refused)}" if refused else f"takes {', '.join(item.objects)}"
+        typer.echo(f"destination {item.name}: {told}", err=bool(refused))
+        failed = failed or bool(refused)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _check_archive(stores: Stores) -> None:

@@ -105,7 +105,9 @@ def receive_handed_over(settings: Settings, control: socket.socket) -> None:
 def send(settings: Settings) -> None:
     """Deliver results until stopped."""
     with _stop_on_signal() as stop, _stores(settings, stop) as stores:
-        run_rounds(assembly.make_sender(settings, stores).do_one_round, stop, PAUSE_S, "sender")
+        sender = assembly.make_sender(settings, stores)
+        log.info("sender ready", destinations=[destination.name for destination in settings.destinations])
+        run_rounds(sender.do_one_round, stop, PAUSE_S, "sender")
 
 
 def work(settings: Settings, *, with_parent: bool) -> None:

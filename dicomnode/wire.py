@@ -1,19 +1,27 @@
 """The wire to a destination: C-STORE, and the request for storage commitment."""
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from pydicom import Dataset, dcmread
-from pydicom.uid import UID
+from pydicom.uid import (
+    UID,
+    Comprehensive3DSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
+    MammographyCADSRStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]  # made from a table
 
 from dicomnode import commitment
-from dicomnode.config import DestinationSettings
+from dicomnode.config import DestinationSettings, ObjectKind
 from dicomnode.contexts import offered_contexts
 from dicomnode.dimse import Command, encode_action_request, encode_store_request
 from dicomnode.errors import DeliveryFailed
@@ -28,6 +36,18 @@ ANSWER_S = 60.0  # how long an archive may take to answer for one object
 
 # PS3.4 B.2.3: stored, if perhaps with coercion or elements discarded.
 ACCEPTED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
+
+
+# What each kind of result is; a test holds this to what is built.
+SOP_CLASSES: Mapping[ObjectKind, str] = {
+    "sr": Comprehensive3DSRStorage,
+    "cad": MammographyCADSRStorage,
+    "seg": SegmentationStorage,
+    "gsps": GrayscaleSoftcopyPresentationStateStorage,
+    "sc": SecondaryCaptureImageStorage,
+    "ko": KeyObjectSelectionDocumentStorage,
+}
+LABELMAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +109,7 @@ class DicomWire:
         after_each: Callable[[], None],
     ) -> Sent:
         """See Wire."""
-        requestor = self._open(destination, files, commitment=bool(transaction_uid))
+        requestor = self._open(destination, {file.sop_class_uid for file in files}, commitment=bool(transaction_uid))
         statuses: list[int | None] = []
         not_asked = "the association ended before" if transaction_uid else ""
         try:
@@ -109,10 +129,28 @@ class DicomWire:
             requestor.close()
         return Sent(statuses, not_asked)
 
-    def _open(self, destination: DestinationSettings, files: Sequence[OutgoingFile], *, commitment: bool) -> Requestor:
+    def refused_by(self, destination: DestinationSettings) -> list[str]:
+        """What a destination is to get and does not take, as `objects` names it; nothing is sent.
+
+        Raises DeliveryFailed where it cannot be reached, or wants no association.
+        """
+        wanted = {kind: _sop_class_of(kind, destination) for kind in destination.objects}
+        requestor = self._open(destination, set(wanted.values()), commitment=destination.commitment == "require")
+        taken = {context.sop_class_uid for context in requestor.contexts.values()}
+        try:
+            requestor.release()
+        except (PeerGone, ProtocolError):
+            requestor.abort()  # it has said all that was asked
+        finally:
+            requestor.close()
+        if destination.commitment == "require" and StorageCommitmentPushModel not in taken:
+            return [*(kind for kind, uid in wanted.items() if uid not in taken), "storage commitment"]
+        return [kind for kind, uid in wanted.items() if uid not in taken]
+
+    def _open(self, destination: DestinationSettings, sop_class_uids: set[str], *, commitment: bool) -> Requestor:
         where = f"{destination.ae_title} at {destination.host}:{destination.port}"
         peer = peer_of(destination, self._ae_title, self._tls, ANSWER_S)
-        contexts = offered_contexts({file.sop_class_uid for file in files}, commitment=commitment)
+        contexts = offered_contexts(sop_class_uids, commitment=commitment)
         on_report = self._on_report
         try:
             return Requestor(peer, contexts, None if on_report is None else lambda item: on_report(item.dataset))
@@ -120,6 +158,11 @@ class DicomWire:
             raise DeliveryFailed(f"{where} refused the association: {rejected}") from None
         except (PeerGone, ProtocolError) as error:
             raise DeliveryFailed(f"{where} cannot be reached: {error}") from None
+
+
+def _sop_class_of(kind: ObjectKind, destination: DestinationSettings) -> str:
+    labelmap = kind == "seg" and destination.segmentation_form == "labelmap"
+    return LABELMAP_SEGMENTATION if labelmap else SOP_CLASSES[kind]
 
 
 def store(requestor: Requestor, file: OutgoingFile) -> Command | None:

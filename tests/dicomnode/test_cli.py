@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from dicomnode.cli import app
+from tests.support.destination import ControlledArchive
 from tests.support.waiting import free_port
 
 CONFIG = """
@@ -121,6 +122,21 @@ def test_check_says_what_is_given_up(config: Path) -> None:
     result = CliRunner().invoke(app, ["check", "--config", str(config)])
     assert result.exit_code == 0
     assert "a power failure" in result.output
+
+
+def test_check_calls_the_destinations_where_asked(config: Path) -> None:
+    """One that takes its objects is told with them; one that is away fails the check."""
+    CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
+    check = ["check", "--destinations", "--config", str(config)]
+    with ControlledArchive().listening() as archive:
+        text = config.read_text().replace("port = 104", f"port = {archive.port}")
+        config.write_text(text.replace('ae_title = "PACS"', f'ae_title = "{archive.ae_title}"'))
+        result = CliRunner().invoke(app, check)
+        assert result.exit_code == 0
+        assert "destination pacs: takes sr, seg" in result.output
+    result = CliRunner().invoke(app, check)
+    assert result.exit_code == 1
+    assert f"destination pacs: {archive.ae_title} at 127.0.0.1:{archive.port} cannot be reached: " in result.output
 
 
 def test_check_says_that_nothing_would_be_taken(config: Path) -> None:

@@ -10,10 +10,13 @@ from pydicom import Dataset
 from dicomnode.assembly import Stores
 from dicomnode.config import DestinationSettings, SenderSettings
 from dicomnode.errors import DeliveryFailed
+from dicomnode.findings import ResultKind
+from dicomnode.results.build import build_results
 from dicomnode.sender import Sender
-from dicomnode.wire import DicomWire, OutgoingFile, Sent
+from dicomnode.wire import SOP_CLASSES, DicomWire, OutgoingFile, Sent
 from storage import outbox
 from storage.lifecycle import DeliveryState
+from tests.dicomnode.results.samples import forms
 from tests.support.destination import ControlledArchive
 
 Receive = Callable[..., Dataset]
@@ -191,3 +194,24 @@ def test_nobody_listens() -> None:
             "",
             after_each=lambda: pytest.fail("nothing was sent"),
         )
+
+
+def test_a_destination_is_asked_what_it_takes() -> None:
+    """Nothing is sent; what it does not offer is named as the configuration names it."""
+    with ControlledArchive().listening() as archive:
+        pacs = PACS.model_copy(update={"port": archive.port, "ae_title": archive.ae_title, "commitment": "require"})
+        assert DicomWire("DICOMNODE").refused_by(pacs) == ["storage commitment"]
+        takes = pacs.model_copy(update={"commitment": "ask", "objects": tuple(SOP_CLASSES)})
+        assert DicomWire("DICOMNODE").refused_by(takes) == []
+        assert archive.requests == []
+    with pytest.raises(DeliveryFailed, match="cannot be reached"):
+        DicomWire("DICOMNODE").refused_by(pacs)
+
+
+@pytest.mark.parametrize("name", ["finding", "none"])
+def test_what_is_asked_for_is_what_is_built(name: str) -> None:
+    """Each kind of result has the SOP class that destinations are asked about."""
+    built = build_results(forms()[name], frozenset(ResultKind))
+    assert len({item.kind for item in built}) >= 3
+    for item in built:
+        assert SOP_CLASSES[item.kind.value] == item.dataset.SOPClassUID

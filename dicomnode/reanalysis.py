@@ -1,22 +1,26 @@
 """Puts analysed studies back in line, behind all new ones: after a model was changed, or a configuration mended."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dicomnode.config import ModelSettings
 from dicomnode.logs import get_logger
-from storage.database import Database
+from storage.database import Connection, Database
 from storage.lifecycle import StudyState
 from storage.reanalysis import ANALYSABLE, GONE, Candidate, Choice, analyse_again, candidates, unknown_among
 
 log = get_logger(__name__)
 
-STUDIES_AT_ONCE = 50  # on SQLite nobody else writes while they go
+READ_AT_ONCE = 500
+WRITTEN_AT_ONCE = 20  # on SQLite nobody else writes meanwhile, for about as many milliseconds
+PAUSE_S = 0.15  # who waits for SQLite asks again after 0.1 s at the latest
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a study of the choice. packages: that it is analysed by; skipped: why by none."""
+    """What becomes of a study. packages: that it is analysed by; skipped: why by none. Without both it is not meant."""
 
     study_instance_uid: str
     packages: tuple[str, ...] = ()
@@ -44,22 +48,37 @@ class Reanalysis:
             yield Verdict(uid, skipped="there is no such study")
         after = ""
         while True:
-            with self._database.transaction() as connection:
-                found = candidates(connection, choice, after, STUDIES_AT_ONCE)
-                verdicts = [self._judge(study, only_other_models=only_other_models) for study in found]
-                for number, (study, verdict) in enumerate(zip(found, verdicts, strict=True)):
-                    if not verdict.packages or dry_run:
-                        continue
-                    if not analyse_again(connection, study, verdict.packages, self._max_attempts):
-                        verdicts[number] = Verdict(study.study_instance_uid, skipped="it has just changed")
-            for verdict in verdicts:
+            with self._in_turn() as connection:
+                found = candidates(connection, choice, after, READ_AT_ONCE)
+            wanted = []
+            for study in found:
+                verdict = self._judge(study, only_other_models=only_other_models)
                 if verdict.packages and not dry_run:
-                    log.info("study queued again", study_instance_uid=verdict.study_instance_uid)
-                if verdict.packages or verdict.skipped:
+                    wanted.append((study, verdict))
+                elif verdict.packages or verdict.skipped:
                     yield verdict
-            if len(found) < STUDIES_AT_ONCE:
+            for start in range(0, len(wanted), WRITTEN_AT_ONCE):
+                yield from self._put_back(wanted[start : start + WRITTEN_AT_ONCE])
+            if len(found) < READ_AT_ONCE:
                 return
             after = found[-1].study_instance_uid
+
+    def _put_back(self, wanted: Sequence[tuple[Candidate, Verdict]]) -> Iterator[Verdict]:
+        with self._in_turn() as connection:
+            done = [analyse_again(connection, study, verdict.packages, self._max_attempts) for study, verdict in wanted]
+        for (_, verdict), is_done in zip(wanted, done, strict=True):
+            if is_done:
+                log.info("study queued again", study_instance_uid=verdict.study_instance_uid)
+                yield verdict
+            else:
+                yield Verdict(verdict.study_instance_uid, skipped="it has just changed")
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[Connection]:
+        """A transaction, and then time for those who waited for it: SQLite would not let them in before us."""
+        with self._database.transaction() as connection:
+            yield connection
+        time.sleep(PAUSE_S)
 
     def _unknown(self, choice: Choice) -> set[str]:
         if choice.study_instance_uids is None:
@@ -68,7 +87,6 @@ class Reanalysis:
             return unknown_among(connection, choice.study_instance_uids)
 
     def _judge(self, study: Candidate, *, only_other_models: bool) -> Verdict:
-        """With neither packages nor a reason it is none of the choice."""
         fitting = [model.package for model in self._models if set(model.modalities) & study.modalities.keys()]
         why_not = self._why_not(study, fitting)
         if why_not:

@@ -6,6 +6,7 @@ import pytest
 from pydicom import Dataset
 from sqlalchemy import update
 
+from dicomnode import reanalysis
 from dicomnode.assembly import Stores
 from dicomnode.config import ModelSettings
 from dicomnode.reanalysis import Reanalysis, Verdict
@@ -23,6 +24,7 @@ Receive = Callable[..., Dataset]
 EACH = Choice((*ANALYSABLE, *GONE))
 FAKE = ModelSettings(package="fake")
 OF_NOW = "digest"  # of the fake engine's package
+SQLITE_ASKS_AGAIN_S = 0.1  # the longest pause of its busy handler
 BY_FAKE = [Verdict(STUDY, ("fake",))]
 
 
@@ -35,8 +37,8 @@ def _go(
     other: bool = False,
     dry: bool = False,
 ) -> list[Verdict]:
-    reanalysis = Reanalysis(stores.database, models, {model.package: digest for model in models}, 3)
-    return list(reanalysis.go_through(choice, only_other_models=other, dry_run=dry))
+    rule = Reanalysis(stores.database, models, {model.package: digest for model in models}, 3)
+    return list(rule.go_through(choice, only_other_models=other, dry_run=dry))
 
 
 @pytest.fixture
@@ -122,18 +124,31 @@ def test_a_study_that_nobody_knows_or_takes_is_told(stores: Stores) -> None:
     assert _go(stores, models=[ct]) == [Verdict(STUDY, skipped="no model takes modality MG")]
 
 
-def test_many_studies_are_gone_through_in_goes(
-    stores: Stores, receive: Receive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each once, whatever its page."""
-    monkeypatch.setattr("dicomnode.reanalysis.STUDIES_AT_ONCE", 2)
+def test_many_studies_go_a_few_at_a_time(stores: Stores, receive: Receive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once, whatever its page; after every transaction the others of SQLite are let in."""
+    monkeypatch.setattr(reanalysis, "READ_AT_ONCE", 3)
+    monkeypatch.setattr(reanalysis, "WRITTEN_AT_ONCE", 2)
+    pauses: list[float] = []
+    monkeypatch.setattr(reanalysis.time, "sleep", pauses.append)
     uids = [f"1.2.{number}" for number in range(5)]
     for uid in uids:
         receive(uid)
     with stores.database.transaction() as connection:
         connection.execute(update(studies).values(state=StudyState.UNMATCHED))
     assert [verdict.study_instance_uid for verdict in _go(stores)] == uids
+    assert len(pauses) == 2 + 3
+    assert min(pauses) > SQLITE_ASKS_AGAIN_S
     assert _go(stores) == []
+
+
+def test_who_is_quicker_wins(stores: Stores, receive: Receive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that comes while the studies are judged: its study is left to the dispatcher, and that is told."""
+    study = Arriving(stores, receive)
+    study.image("R")
+    study.run()
+    monkeypatch.setattr(reanalysis.time, "sleep", lambda _: study.image("L"))
+    assert _go(stores) == [Verdict(STUDY, skipped="it has just changed")]
+    assert _state(stores) is StudyState.RECEIVING
 
 
 def _state(stores: Stores) -> StudyState:

@@ -69,6 +69,7 @@ def run_key(study_instance_uid: str, files: Sequence[StudyFile], model: Model | 
         "engine": asdict(model.engine.description) if model else None,
         "package": model.digest if model else None,
         "policy": asdict(model.policy) if model else None,
+        "scores": asdict(model.scores) if model else None,
         "failure": failure,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

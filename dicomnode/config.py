@@ -326,6 +326,7 @@ class ModelSettings(_Section):
     accept_partial_views: bool = True
     accept_repeats: bool = True
     accept_synthetic_2d: bool = True
+    cancer_share: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 DestinationKind = Literal["orthanc-ohif", "dcm4chee", "mammography-workstation", "archive"]

@@ -54,11 +54,12 @@ class CodedLabel:
 class ScoreMeaning:
     """What the numbers of a model package may be called.
 
-    probability_of_cancer: whether a detection's malignancy is a calibrated probability of cancer.
+    cancer_share: of the findings at this site, for which detections' probabilities of cancer hold; None where no
+    probability may be stated.
     prompt_at: score at and above which a workstation is expected to show a finding; below it may.
     """
 
-    probability_of_cancer: bool = False
+    cancer_share: float | None = None
     prompt_at: float = 0.0
 
 

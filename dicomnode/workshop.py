@@ -15,7 +15,7 @@ from dicomnode.selection import SelectionPolicy
 from dicomnode.worker import Worker
 from engines.base import Engine
 from engines.factory import open_engine, open_region_engine
-from engines.package import RegionPackage, find_package, load_any_package, manifest_sha256
+from engines.package import ModelPackage, RegionPackage, find_package, load_any_package, manifest_sha256
 from engines.rehearsal import rehearse
 from engines.threads import MOST
 from engines.triton.settings import TritonSettings
@@ -26,6 +26,7 @@ log = get_logger(__name__)
 
 NO_SERVER = TritonSection()
 TENSORRT = TensorRtSection()
+NOT_SHOWN = "cancer_share is set, and the package has not shown that its probability of cancer is one"
 
 
 def open_model(
@@ -45,10 +46,10 @@ def open_model(
         engine = open_engine(package, settings.backend, settings.threads, settings.precision, gpu, server, MOST)
         view_ms = rehearse(engine)
         views = package.views
-        scores = ScoreMeaning(
-            probability_of_cancer=package.manifest.malignancy_is_probability,
-            prompt_at=package.manifest.prompt_threshold or 0.0,
-        )
+        share = _cancer_share(settings, package)
+        if share is not None:
+            engine = engine.with_cancer_share(share)
+        scores = ScoreMeaning(cancer_share=share, prompt_at=package.manifest.prompt_threshold or 0.0)
     answers = engine.description
     log.info(
         "model opened",
@@ -71,6 +72,17 @@ def open_model(
         views=views,
         threads=settings.threads,
     )
+
+
+def _cancer_share(settings: ModelSettings, package: ModelPackage) -> float | None:
+    """For which share of cancers the package states a probability; None where it has not shown that it can."""
+    if settings.cancer_share is None:
+        return None
+    given = package.manifest.probability_of_cancer
+    if given is None or not given.holds:
+        log.warning("probability not stated", package=package.name, reason=NOT_SHOWN)
+        return None
+    return settings.cancer_share
 
 
 def _server(settings: ModelSettings, triton: TritonSection) -> TritonSettings:

@@ -45,6 +45,7 @@ class Detection:
 
     label: a label name of the package's manifest.
     score: confidence 0..1 that this is a finding. malignancy: 0..1 or None where the package does not say.
+    probability: that it is a cancer, 0..1, as far as the package is calibrated for it; None where it does not say.
     """
 
     label: str
@@ -52,6 +53,7 @@ class Detection:
     score: float
     malignancy: float | None
     mask: Mask | None
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,11 @@ class Candidates:
     masks: NDArray[np.float32] | None = None
     frames: NDArray[np.float32] | None = None
 
+    @property
+    def cancer(self) -> NDArray[np.float32]:
+        """That each is a mass at all, and then a malignant one, float32 (N,), not calibrated."""
+        return self.scores * self.malignancy
+
 
 def decode(outputs: Mapping[str, NDArray[np.float32]], index: int, settings: DecodeSettings) -> Candidates:
     """Candidates of image `index` of a batch, suppressed. Raises EngineOutputError."""

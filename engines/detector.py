@@ -15,14 +15,14 @@ from engines.geometry import WayBack
 from engines.guard import EMBEDDING, Guard
 from engines.implant import implant_refusal
 from engines.learned_mask import place
-from engines.manifest import Calibration
+from engines.manifest import Manifest
 from engines.outline import outline
 from engines.package import ModelPackage
 from engines.preprocess import Prepared, prepare, to_batch
+from engines.probability import at_share, calibrated
 from engines.threads import in_threads
 
 LEAST_SIDE = 1.0  # source pixels: a box that is clipped to less has no inside
-CERTAIN = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,16 @@ class Detector:
 
     def with_threshold(self, threshold: float) -> "Detector":
         """The same engine with another operating point; at 0 it gives every candidate, as an evaluation needs."""
-        manifest = replace(self.package.manifest, threshold=threshold)
+        return self._with(replace(self.package.manifest, threshold=threshold))
+
+    def with_cancer_share(self, share: float) -> "Detector":
+        """The same engine for a place where that share of its findings are cancers, if it gives their probability."""
+        given = self.package.manifest.probability_of_cancer
+        if given is None:
+            return self
+        return self._with(replace(self.package.manifest, probability_of_cancer=at_share(given, share)))
+
+    def _with(self, manifest: Manifest) -> "Detector":
         return replace(self, package=replace(self.package, manifest=manifest))
 
     def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
@@ -87,6 +96,7 @@ class Detector:
         found = decode(outputs, index, self.package.decode)
         scores = calibrated(found.scores, self.package.score_calibration)
         malignancy = calibrated(found.malignancy, self.package.malignancy_calibration)
+        cancer = self._cancer(found)
         reported = scores >= self.package.threshold
         boxes = _in_source(found.boxes, prepared.way_back)
         reported &= (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(axis=1)
@@ -96,8 +106,14 @@ class Detector:
             x0, y0, x1, y1 = (float(value) for value in boxes[row])
             corners = (x0, y0, x1, y1)
             mask = self._learned(found, int(row), prepared.way_back) or outline(image.pixels, corners)
-            detections.append(Detection(label, corners, float(scores[row]), float(malignancy[row]), mask))
+            probability = None if cancer is None else float(cancer[row])
+            detections.append(Detection(label, corners, float(scores[row]), float(malignancy[row]), mask, probability))
         return Analysed(tuple(detections), prepared.chest_wall)
+
+    def _cancer(self, found: Candidates) -> NDArray[np.float32] | None:
+        """The probability that each candidate is a cancer, where the package gives it."""
+        given = self.package.manifest.probability_of_cancer
+        return None if given is None else calibrated(found.cancer, given.calibration)
 
     def foreign(self, outputs: Mapping[str, NDArray[np.float32]], index: int) -> str:
         """Why the guard refuses the image, empty where it does not. Raises EngineOutputError."""
@@ -116,11 +132,3 @@ class Detector:
 
 def _in_source(boxes: NDArray[np.float32], way_back: WayBack) -> NDArray[np.float32]:
     return way_back.clip(way_back.boxes_to_source(boxes))
-
-
-def calibrated(scores: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
-    """Probabilities float32 (N,) from raw scores (N,); keeps their order."""
-    inner = np.clip(scores.astype(np.float64), CERTAIN, 1 - CERTAIN)
-    logits = calibration.slope * np.log(inner / (1 - inner)) + calibration.intercept
-    result: NDArray[np.float32] = (1 / (1 + np.exp(-logits))).astype(np.float32)
-    return result

@@ -42,6 +42,20 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class CancerProbability:
+    """That a finding is a cancer, over all findings that are reported, false ones among them.
+
+    calibration: of score times malignancy, both as the network gives them. share: of cancers among the findings that it
+    was fitted on; where another share are cancers, it is another probability. holds: whether patients that the fit has
+    not seen show that it is one; without it no report states it.
+    """
+
+    calibration: Calibration
+    share: Annotated[float, Field(gt=0, lt=1)]
+    holds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """One exported variant of the network. file: its name in the package folder.
 
@@ -71,8 +85,7 @@ class Manifest:
     threshold: calibrated score at and above which a finding is reported.
 
     prompt_threshold: score at and above which a workstation is to show a finding unasked; None means every one.
-    malignancy_is_probability: whether the calibrated malignancy is shown to be the probability of cancer, on data that
-    the calibration has not seen; without it no report calls it so.
+    probability_of_cancer: None where the package gives none; its malignancy only says which of two masses looks worse.
     guard: None where the package takes every image in which a breast is found.
     """
 
@@ -93,7 +106,7 @@ class Manifest:
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     preprocess: PreprocessSettings = field(default_factory=PreprocessSettings)
     prompt_threshold: Share | None = None
-    malignancy_is_probability: bool = False
+    probability_of_cancer: CancerProbability | None = None
     engine: Literal["detector"] = "detector"
     guard: GuardFile | None = None
 
@@ -121,7 +134,7 @@ AnyManifest = Manifest | RegionManifest
 def parse_manifest(text: bytes, origin: str) -> AnyManifest:
     """The manifest in JSON text; origin is its name for messages. Raises PackageError, naming each wrong field."""
     parts: tuple[type, ...] = (
-        *(Label, Calibration, Weights, GuardFile, Manifest, DecodeSettings, PreprocessSettings),
+        *(Label, Calibration, CancerProbability, Weights, GuardFile, Manifest, DecodeSettings, PreprocessSettings),
         *(RegionManifest, ComponentSettings),
     )
     for part in parts:

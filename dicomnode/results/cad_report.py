@@ -20,7 +20,7 @@ from dicomnode.results.cad_library import cad_library
 from dicomnode.results.coverage import coverage
 from dicomnode.results.document import can_be_referenced, new_document
 from dicomnode.results.identity import MANUFACTURER, VERSION
-from dicomnode.results.measure import box_corners, per_cent
+from dicomnode.results.measure import box_corners, per_cent, small_per_cent
 from dicomnode.results.tracking import TrackedFinding
 from dicomnode.results.wording import finding_sentence, verdict
 from dicomnode.selection import is_breast_image
@@ -134,12 +134,12 @@ def _single_image_finding(study: StudyAnalysis, finding: TrackedFinding, intent:
 
 
 def _certainties(study: StudyAnalysis, finding: TrackedFinding) -> list[Dataset]:
-    """Per cent. A probability of cancer only where the package has shown that it is one."""
+    """Per cent. A probability of cancer only where the package has shown that it is one, and for which share."""
     detection = finding.detection
-    values = [(codes.CERTAINTY_OF_FINDING, detection.score)]
-    if study.scores.probability_of_cancer and detection.malignancy is not None:
-        values.append((codes.PROBABILITY_OF_CANCER, detection.malignancy))
-    return [content.number("HAS PROPERTIES", name, per_cent(value), codes.PERCENT) for name, value in values]
+    values = [(codes.CERTAINTY_OF_FINDING, per_cent(detection.score))]
+    if study.scores.cancer_share is not None and detection.probability is not None:
+        values.append((codes.PROBABILITY_OF_CANCER, small_per_cent(detection.probability)))
+    return [content.number("HAS PROPERTIES", name, value, codes.PERCENT) for name, value in values]
 
 
 def _geometry(finding: TrackedFinding, images: _Images) -> list[Dataset]:

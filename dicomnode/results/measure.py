@@ -25,8 +25,13 @@ class Size:
 
 
 def per_cent(share: float) -> float:
-    """A score or a probability from 0 to 1; more digits than these would only look exact."""
+    """A score from 0 to 1; more digits than these would only look exact."""
     return round(100 * share, 1)
+
+
+def small_per_cent(share: float) -> float:
+    """A probability that may be far below one per cent: two digits that count, for no more are known."""
+    return float(f"{100 * share:.2g}")
 
 
 def box_corners(detection: Detection) -> list[tuple[float, float]]:

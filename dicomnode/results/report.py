@@ -15,7 +15,7 @@ from dicomnode.results import codes, content
 from dicomnode.results.document import can_be_referenced, new_document
 from dicomnode.results.identity import MANUFACTURER, device_uid, run_uid, serial_number
 from dicomnode.results.library import image_library
-from dicomnode.results.measure import box_corners, per_cent, size_of
+from dicomnode.results.measure import box_corners, per_cent, size_of, small_per_cent
 from dicomnode.results.regions import TrackedRegion, track_regions
 from dicomnode.results.tracking import TrackedFinding, site_of
 from dicomnode.results.volume_report import region_group, region_sentence, segmentation_header
@@ -178,15 +178,14 @@ def _measurements(study: StudyAnalysis, finding: TrackedFinding) -> list[Dataset
     if size.area is not None:
         measured.append(_measurement(codes.AREA, round(size.area, 1), surface, f"area of the outline; {size.basis}"))
     if detection.malignancy is not None:
-        measured.append(_malignancy(study, detection.malignancy))
+        meaning = "Malignancy score 0 to 1, uncalibrated"
+        measured.append(_measurement(codes.MALIGNANCY_SCORE, round(detection.malignancy, 3), codes.SCORE, meaning))
+    share = study.scores.cancer_share
+    if share is not None and detection.probability is not None:
+        meaning = f"Calibrated probability that the finding is cancer, where {100 * share:.2g} % of the findings are"
+        probability = small_per_cent(detection.probability)
+        measured.append(_measurement(codes.PROBABILITY_OF_CANCER, probability, codes.PERCENT, meaning))
     return measured
-
-
-def _malignancy(study: StudyAnalysis, value: float) -> Dataset:
-    if study.scores.probability_of_cancer:
-        meaning = "Calibrated probability that the finding is cancer"
-        return _measurement(codes.PROBABILITY_OF_CANCER, per_cent(value), codes.PERCENT, meaning)
-    return _measurement(codes.MALIGNANCY_SCORE, round(value, 3), codes.SCORE, "Malignancy score 0 to 1, uncalibrated")
 
 
 def _measurement(name: Code, value: float, unit: Code, meaning: str) -> Dataset:

@@ -19,7 +19,10 @@ from dicomnode.results.tracking import SIDE_NAMES, TrackedFinding, image_name
 
 UNJUDGED = "Regions are outlined and measured by a fixed rule. Whether they are normal is not judged."
 UNCALIBRATED = "Scores rank candidates. They are not calibrated probabilities of disease."
-CALIBRATED = "Detection scores rank candidates; the probability of cancer is calibrated."
+CALIBRATED = (
+    "Detection scores rank candidates. The probability of cancer of a finding is calibrated for a site "
+    "where {share:.2g} % of the findings are cancers."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ def _caveats(study: StudyAnalysis) -> tuple[str, ...]:
         return ("This does not rule out disease.",)
     scores = [region.score for volume in study.volumes for region in volume.regions]
     unjudged = (UNJUDGED,) if None in scores else ()
-    meaning = CALIBRATED if study.scores.probability_of_cancer else UNCALIBRATED
+    share = study.scores.cancer_share
+    meaning = UNCALIBRATED if share is None else CALIBRATED.format(share=100 * share)
     scored = bool(study.analysed) or any(score is not None for score in scores)
     return (*((meaning,) if scored else ()), *unjudged)
 

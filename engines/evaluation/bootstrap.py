@@ -32,10 +32,7 @@ def bootstrap(
     judged: Sequence[Judged], figures: Mapping[str, Figure], seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, Interval]:
     """Each figure with its 95 % interval (percentile method, Efron 1979) over the same resampled patients."""
-    by_patient: dict[str, list[Judged]] = {}
-    for item in judged:
-        by_patient.setdefault(item.patient, []).append(item)
-    groups = [pooled(items) for items in by_patient.values()]
+    groups = by_patient(judged)
     rng = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {name: [] for name in figures}
     for _ in range(resamples if groups else 0):
@@ -46,6 +43,14 @@ def bootstrap(
     return {name: _interval(figure(whole), drawn[name]) for name, figure in figures.items()}
 
 
+def by_patient(judged: Sequence[Judged]) -> list[Pool]:
+    """What is resampled: all images of one patient together."""
+    groups: dict[str, list[Judged]] = {}
+    for item in judged:
+        groups.setdefault(item.patient, []).append(item)
+    return [pooled(items) for items in groups.values()]
+
+
 def _interval(value: float, drawn: Sequence[float]) -> Interval:
     """A resample that has lost one of the classes shows nothing and is left out."""
     known = np.array([item for item in drawn if not np.isnan(item)])
@@ -53,3 +58,11 @@ def _interval(value: float, drawn: Sequence[float]) -> Interval:
         return Interval(value, float("nan"), float("nan"))
     low, high = np.percentile(known, [2.5, 97.5])
     return Interval(value, float(low), float(high))
+
+
+def interval(figure: Mapping[str, float | None] | None) -> str:
+    """As "0.912 [0.871, 0.950]"; a dash where the data cannot show it."""
+    if figure is None:
+        return "\N{EN DASH}"
+    low, high = (f"{figure[key]:.3f}" if figure[key] is not None else "?" for key in ("low", "high"))
+    return f"{figure['value']:.3f} [{low}, {high}]"

@@ -11,8 +11,9 @@ import numpy as np
 
 from engines.annotations import read_annotations
 from engines.errors import DataError, EngineError
+from engines.evaluation.bootstrap import interval
 from engines.evaluation.judging import judge_cases
-from engines.evaluation.page import FIGURES, interval, write_page
+from engines.evaluation.page import FIGURES, write_page
 from engines.evaluation.pictures import draw_all
 from engines.evaluation.report import report
 from engines.factory import AUTO, OPENERS, PRECISION, open_engine
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
     found = {"annotations": name} | report(engine.description, package.manifest, threshold, cases, outcomes)
     options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     stem = options.json.with_suffix("")
-    pictures = draw_all(outcomes.judged, threshold, stem)
+    pictures = draw_all(outcomes.judged, threshold, found, stem)
     page = stem.with_name(f"{stem.name}.html")
     write_page(found, pictures, page)
     for key, title in FIGURES.items():

@@ -3,20 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from engines.evaluation.bootstrap import Figure, bootstrap
-from engines.evaluation.calibration import brier, calibration_error
+from engines.evaluation.calibration import at_own_share, brier, calibration_error
 from engines.evaluation.froc import FALSE_POSITIVE_RATES, rate_name
 from engines.evaluation.pool import Judged, Pool, auc
 
 FROC = "froc "
+PROBABILITY = ("brier", "ece", "ece_at_own_share")
 
 
-def figures(judged: Sequence[Judged], threshold: float) -> dict[str, Any]:
+def figures(judged: Sequence[Judged], threshold: float, share: float | None) -> dict[str, Any]:
     """All figures at an operating point; a figure that the set cannot show is None.
 
-    False positives are counted on every image whose truth is located, with a mass or normal.
+    False positives are counted on every image whose truth is located, with a mass or normal. share: of cancers among
+    findings that the probability is meant for; None where the package gives none.
     """
-    found = {name: interval.as_json() for name, interval in bootstrap(judged, _figures(threshold)).items()}
+    shown = {**_figures(threshold), **(_of_probability(threshold, share) if share is not None else {})}
+    found = dict.fromkeys(PROBABILITY) | {
+        name: interval.as_json() for name, interval in bootstrap(judged, shown).items()
+    }
     return {
         "images": len(judged),
         "patients": len({item.patient for item in judged}),
@@ -43,11 +50,26 @@ def _figures(threshold: float) -> Mapping[str, Figure]:
         "lesion_sensitivity": lambda pool: pool.sensitivity(threshold),
         "false_positives_per_image": lambda pool: pool.false_positives(threshold),
         "malignancy_auc_detected": lambda pool: auc(*pool.found_lesions(threshold)),
-        "malignancy_auc_all": lambda pool: auc(*pool.all_lesions(threshold)),
-        "brier": lambda pool: brier(*pool.found_lesions(threshold)),
-        "ece": lambda pool: calibration_error(*pool.found_lesions(threshold)),
+        "malignancy_auc_all": lambda pool: auc(*pool.all_lesions(0.0)),
+        "malignancy_auc_all_reported": lambda pool: auc(*pool.all_lesions(threshold)),
+        "malignancy_brier": lambda pool: brier(*pool.found_lesions(threshold)),
+        "malignancy_ece": lambda pool: calibration_error(*pool.found_lesions(threshold)),
         **{FROC + rate_name(rate): _sensitivity_at(rate) for rate in FALSE_POSITIVE_RATES},
     }
+
+
+def _of_probability(threshold: float, share: float) -> Mapping[str, Figure]:
+    return {
+        "brier": lambda pool: brier(*pool.findings(threshold)),
+        "ece": lambda pool: calibration_error(*pool.findings(threshold)),
+        "ece_at_own_share": lambda pool: _error_at_own_share(pool, threshold, share),
+    }
+
+
+def _error_at_own_share(pool: Pool, threshold: float, share: float) -> float:
+    answers, truths = pool.findings(threshold)
+    moved = at_own_share(answers, truths, share)
+    return float("nan") if np.isnan(moved).any() else calibration_error(moved, truths)
 
 
 def _sensitivity_at(rate: float) -> Figure:

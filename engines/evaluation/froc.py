@@ -29,8 +29,8 @@ def hits(boxes: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.i
 
 
 def judge(patient: str, found: Candidates, truth: NDArray[np.float32], malignant: NDArray[np.int8]) -> Judged:
-    """Candidates of one image against its boxes (M, 4), in the same frame."""
-    return Judged(patient, found.scores, found.malignancy, hits(found.boxes, truth), malignant)
+    """Candidates of one image against its boxes (M, 4), in the same frame; nothing is calibrated."""
+    return Judged(patient, found.scores, found.malignancy, found.cancer, hits(found.boxes, truth), malignant)
 
 
 def sensitivity_at(judged: Sequence[Judged], rate: float) -> float:

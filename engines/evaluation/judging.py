@@ -88,8 +88,14 @@ def _detections(outcome: ImageOutcome) -> tuple[Detection, ...]:
 def judge_detections(
     patient: str, detections: Sequence[Detection], truth: NDArray[np.float32], malignant: NDArray[np.int8]
 ) -> Judged:
-    """Detections of one image against its boxes (M, 4), in the same pixels; NaN where one says no malignancy."""
+    """Detections of one image against its boxes (M, 4), in the same pixels; NaN for what one does not say."""
     boxes = np.array([item.box for item in detections], np.float32).reshape(-1, 4)
     scores = np.array([item.score for item in detections], np.float32)
-    looks = [np.nan if item.malignancy is None else item.malignancy for item in detections]
-    return Judged(patient, scores, np.array(looks, np.float32), hits(boxes, truth), malignant)
+    looks = _known([item.malignancy for item in detections])
+    return Judged(
+        patient, scores, looks, _known([item.probability for item in detections]), hits(boxes, truth), malignant
+    )
+
+
+def _known(values: Sequence[float | None]) -> NDArray[np.float32]:
+    return np.array([np.nan if value is None else value for value in values], np.float32)

@@ -7,6 +7,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from engines.evaluation.bootstrap import interval
+from engines.evaluation.pictures import RELIABILITIES
+
 TEMPLATE = "page.html.j2"
 FIGURES = {
     "image_auc": "mass / normal AUC, by image",
@@ -18,8 +21,12 @@ FIGURES = {
     "false_positives_per_image": "false positives per image at the operating point",
     "malignancy_auc_detected": "benign / malignant AUC, lesions found",
     "malignancy_auc_all": "benign / malignant AUC, all lesions",
-    "brier": "Brier score of the probability of cancer",
-    "ece": "calibration error (ECE) of the probability of cancer",
+    "malignancy_auc_all_reported": "the same, lowest where not found at the operating point",
+    "brier": "Brier score of the probability of cancer, all findings",
+    "ece": "calibration error (ECE) of the probability of cancer, all findings",
+    "ece_at_own_share": "the same, at the set's own share of cancers",
+    "malignancy_brier": "Brier score of the malignancy, lesions found",
+    "malignancy_ece": "calibration error (ECE) of the malignancy, lesions found",
 }
 SUBGROUP_FIGURES = {
     "image_auc": "mass / normal AUC",
@@ -37,14 +44,10 @@ def write_page(report: Mapping[str, Any], pictures: Mapping[str, Path], page: Pa
     environment.filters["interval"] = interval
     images = {title: base64.b64encode(file.read_bytes()).decode() for title, file in pictures.items()}
     text = environment.get_template(TEMPLATE).render(
-        report=report, pictures=images, figures=FIGURES, subgroup_figures=SUBGROUP_FIGURES
+        report=report,
+        pictures=images,
+        figures=FIGURES,
+        subgroup_figures=SUBGROUP_FIGURES,
+        reliabilities=RELIABILITIES,
     )
     page.write_text(text, encoding="utf-8")
-
-
-def interval(figure: Mapping[str, float | None] | None) -> str:
-    """As "0.912 [0.871, 0.950]"; a dash where the data cannot show it."""
-    if figure is None:
-        return "\N{EN DASH}"
-    low, high = (f"{figure[key]:.3f}" if figure[key] is not None else "?" for key in ("low", "high"))
-    return f"{figure['value']:.3f} [{low}, {high}]"

@@ -2,21 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from engines.evaluation.calibration import reliability
 from engines.evaluation.pool import Judged, Pool, auc, pooled
 
 FINE_RATES = np.geomspace(0.1, 8.0, 40)
 DPI = 120
+RELIABILITIES = {
+    "calibration": "probability of cancer, all findings",
+    "calibration_at_own_share": "the same, at the set's own share of cancers",
+    "calibration_of_malignancy": "malignancy, lesions found",
+}
 
 
-def draw_all(judged: Sequence[Judged], threshold: float, stem: Path) -> dict[str, Path]:
-    """The curves that the set can show, by title, as STEM-froc.png and so on."""
+def draw_all(judged: Sequence[Judged], threshold: float, report: Mapping[str, Any], stem: Path) -> dict[str, Path]:
+    """The curves that the set can show, by title, as STEM-froc.png and so on. report: as report.report() gives it."""
     pool = pooled(judged)
     drawn: dict[str, Path] = {}
     if len(pool.lesion_score):
@@ -28,16 +33,12 @@ def draw_all(judged: Sequence[Judged], threshold: float, stem: Path) -> dict[str
     found = pool.found_lesions(threshold)
     if not np.isnan(auc(*found)):
         drawn["Benign or malignant"] = _beside(stem, "malignancy")
-        sets = {"lesions found": found, "all lesions": pool.all_lesions(threshold)}
+        sets = {"lesions found": found, "all lesions": pool.all_lesions(0.0)}
         _draw_malignancy_roc(sets, drawn["Benign or malignant"])
-    if len(found[0]):
-        drawn["Reliability of the probability of cancer"] = _beside(stem, "reliability")
-        sets = {
-            "lesions found": found,
-            "all findings": pool.findings(threshold),
-            "all findings, score times malignancy": pool.products(threshold),
-        }
-        _draw_reliability(sets, drawn["Reliability of the probability of cancer"])
+    curves = {title: report[key]["reliability"] for key, title in RELIABILITIES.items() if report[key]}
+    if curves:
+        drawn["Reliability"] = _beside(stem, "reliability")
+        _draw_reliability(curves, drawn["Reliability"])
     return drawn
 
 
@@ -68,15 +69,18 @@ def _draw_malignancy_roc(sets: Mapping[str, tuple[NDArray[np.float64], NDArray[n
     _finish_roc(figure, axes, picture)
 
 
-def _draw_reliability(sets: Mapping[str, tuple[NDArray[np.float64], NDArray[np.int64]]], picture: Path) -> None:
+def _draw_reliability(curves: Mapping[str, Sequence[Mapping[str, Any]]], picture: Path) -> None:
+    """Of each bin the share and its interval over the mean answer, with the number of answers."""
     figure, axes = _axes()
     axes.plot((0, 1), (0, 1), color="grey", linewidth=0.8)
-    for name, (answers, truths) in sets.items():
-        bins = reliability(answers, truths)
-        (line,) = axes.plot([item.probability for item in bins], [item.share for item in bins], "o-", label=name)
+    for name, bins in curves.items():
+        means, shares = [item["probability"] for item in bins], [item["share"] for item in bins]
+        (line,) = axes.plot(means, shares, "o-", label=name)
+        low, high = ([item["interval"][end] for item in bins] for end in ("low", "high"))
+        axes.vlines(means, low, high, color=line.get_color(), alpha=0.4)
         for item in bins:
-            axes.annotate(str(item.count), (item.probability, item.share), color=line.get_color(), fontsize=7)
-    axes.set(xlabel="probability of cancer", ylabel="share of cancers", xlim=(0, 1), ylim=(0, 1))
+            axes.annotate(str(item["count"]), (item["probability"], item["share"]), color=line.get_color(), fontsize=7)
+    axes.set(xlabel="answer", ylabel="share of cancers", xlim=(0, 1), ylim=(0, 1))
     _finish(figure, axes, picture)
 
 

@@ -13,7 +13,8 @@ NOT_FOUND = -1.0  # below every score and every malignancy
 class Judged:
     """The detections of one image against its truth.
 
-    scores, malignancy: float32 (N,), best first. lesion: intp (N,), index of the lesion hit, -1 for a false positive.
+    scores, malignancy, probability (of cancer): float32 (N,), best first; NaN where the package does not say.
+    lesion: intp (N,), index of the lesion hit, -1 for a false positive.
     malignant: int8 (M,), of each lesion of the image: 1, 0, or -1 where unknown.
     located: False where the image has a mass that nobody located: it counts as an image, its detections do not.
     """
@@ -21,6 +22,7 @@ class Judged:
     patient: str
     scores: NDArray[np.float32]
     malignancy: NDArray[np.float32]
+    probability: NDArray[np.float32]
     lesion: NDArray[np.intp]
     malignant: NDArray[np.int8]
     located: bool = True
@@ -34,7 +36,7 @@ class Pool:
     image_located: (I,) whether its detections can be judged.
     false_score: (F,) of detections that hit nothing. lesion_score, lesion_malignancy: (L,) of the best detection that
     hits each lesion, -1 where none does. lesion_malignant: (L,) 1, 0, -1 unknown.
-    found_score, found_malignancy: (D,) of every detection, malignancy NaN where the package does not say it.
+    found_score, found_probability: (D,) of every detection, probability NaN where the package does not say it.
     found_cancer: (D,) 1 on a malignant lesion, 0 on a benign one or on none, -1 where the pathology is unknown.
     """
 
@@ -46,7 +48,7 @@ class Pool:
     lesion_malignancy: NDArray[np.float64]
     lesion_malignant: NDArray[np.int8]
     found_score: NDArray[np.float64]
-    found_malignancy: NDArray[np.float64]
+    found_probability: NDArray[np.float64]
     found_cancer: NDArray[np.int8]
 
     def threshold_at(self, rate: float) -> float:
@@ -84,24 +86,18 @@ class Pool:
         return self.lesion_malignancy[chosen], self.lesion_malignant[chosen].astype(np.int64)
 
     def all_lesions(self, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The same of every lesion of known pathology; one that is not found has the lowest malignancy."""
+        """The same of every lesion of known pathology; one that is not found has the lowest malignancy.
+
+        At a threshold of 0 each lesion is read wherever the package has any candidate on it.
+        """
         answers = np.where(self.lesion_score >= threshold, self.lesion_malignancy, NOT_FOUND)
         known = (self.lesion_malignant >= 0) & ~np.isnan(answers).any()  # a package that does not say has no order
         return answers[known], self.lesion_malignant[known].astype(np.int64)
 
     def findings(self, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Malignancy and truth of every finding; one that hits nothing is no cancer."""
-        chosen = self._judgeable(threshold)
-        return self.found_malignancy[chosen], self.found_cancer[chosen].astype(np.int64)
-
-    def products(self, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The same with score times malignancy: that it is a mass at all, and then a cancer."""
-        chosen = self._judgeable(threshold)
-        answers = self.found_score[chosen] * self.found_malignancy[chosen]
-        return answers, self.found_cancer[chosen].astype(np.int64)
-
-    def _judgeable(self, threshold: float) -> NDArray[np.bool_]:
-        return (self.found_score >= threshold) & (self.found_cancer >= 0) & ~np.isnan(self.found_malignancy)
+        """Probability of cancer and truth of every finding; one that hits nothing is no cancer."""
+        chosen = (self.found_score >= threshold) & (self.found_cancer >= 0) & ~np.isnan(self.found_probability)
+        return self.found_probability[chosen], self.found_cancer[chosen].astype(np.int64)
 
 
 def pooled(judged: Sequence[Judged]) -> Pool:
@@ -112,7 +108,7 @@ def pooled(judged: Sequence[Judged]) -> Pool:
 def join(pools: Sequence[Pool]) -> Pool:
     """Several pools in one; the same may be in it several times."""
     if not pools:
-        return _single(Judged("", *(np.empty(0, np.float32),) * 2, np.empty(0, np.intp), np.empty(0, np.int8)), 0)
+        return _single(Judged("", *(np.empty(0, np.float32),) * 3, np.empty(0, np.intp), np.empty(0, np.int8)), 0)
     return Pool(*(np.concatenate([getattr(pool, field.name) for pool in pools]) for field in fields(Pool)))
 
 
@@ -139,7 +135,7 @@ def _single(item: Judged, images: int = 1) -> Pool:
         lesion_malignancy=best[1],
         lesion_malignant=item.malignant,
         found_score=judgeable,
-        found_malignancy=malignancy[: len(judgeable)],
+        found_probability=item.probability[: len(judgeable)].astype(np.float64),
         found_cancer=cancer[: len(judgeable)],
     )
 

@@ -67,6 +67,7 @@ def with_lesions(judged: Judged, keep: NDArray[np.bool_]) -> Judged:
         judged,
         scores=judged.scores[stays],
         malignancy=judged.malignancy[stays],
+        probability=judged.probability[stays],
         lesion=lesion,
         malignant=judged.malignant[keep],
     )

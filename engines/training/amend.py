@@ -25,15 +25,13 @@ def amending_parser(prog: str, description: str, mias: str) -> argparse.Argument
     return parser
 
 
-def amend(
-    package: ModelPackage, manifest: Manifest, key: str, figures: Mapping[str, Any], section: str
-) -> ModelPackage:
-    """Write the manifest, evaluation[key] and the card's section, which replaces one of the same "## " title.
+def amend(package: ModelPackage, manifest: Manifest, figures: Mapping[str, Any], section: str) -> ModelPackage:
+    """Write the manifest, the evaluation's figures and the card's section, which replaces one of the same "## " title.
 
     Files that the manifest names are in the folder already. Raises PackageError where the result would not be valid.
     """
     evaluation = json.loads((package.folder / EVALUATION_NAME).read_text(encoding="utf-8"))
-    _write(package.folder / EVALUATION_NAME, json.dumps(evaluation | {key: figures}, indent=2))
+    _write(package.folder / EVALUATION_NAME, json.dumps({**evaluation, **figures}, indent=2))
     card = package.model_card.read_text(encoding="utf-8")
     _write(package.model_card, with_section(card, section))
     _write(package.folder / MANIFEST_NAME, json.dumps(asdict(manifest), indent=2))

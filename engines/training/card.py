@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engines.manifest import Manifest
+from engines.training.cancer import section
 from engines.training.recipe import Recipe
 
 HEAD = """# {name} {version}
@@ -22,14 +23,9 @@ Findings of a calibrated score of {threshold:.3f} or more are reported: the most
 of those that part the best true from the best false finding of each validation image well (Youden's J).
 
 The score says how sure the network is that a mass is there, calibrated on validation patients of a set in which every
-image has a mass: it is **no** probability for a screening population. {malignancy}
+image has a mass: it is **no** probability for a screening population. The malignancy says which of two masses looks
+worse. How likely a finding is a cancer is told apart from both, or not at all (below).
 """
-
-PROBABILITY = """The malignancy is calibrated on
-validation patients; on the masses found in test patients its calibration error is no larger than chance gives, so it
-may be called the probability of cancer of a finding that is a mass, where as many masses are cancers as here."""
-RANKING = """The malignancy is calibrated on few
-lesions, or not shown to be calibrated on test patients: it says only which of two masses looks worse."""
 
 NETWORKS = {
     "one-stage": "EfficientNet-Lite0, a light feature pyramid, an anchor-free head at stride 8",
@@ -98,7 +94,6 @@ def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe
         network=NETWORKS[manifest.decode.network],
         megabytes=manifest.weights[0].size_bytes / 1e6,
         threshold=manifest.threshold,
-        malignancy=PROBABILITY if manifest.malignancy_is_probability else RANKING,
     )
     parts = (f"{part} {facts}" for part, facts in evaluation["split"].items())
     data = DATA.format(
@@ -111,7 +106,7 @@ def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe
         command=recipe.command,
         caveat=BY_CLOCK if recipe.by_clock else "",
     )
-    return head + data + _measured(evaluation) + LIMITS
+    return head + data + _measured(evaluation) + "\n" + section(evaluation) + LIMITS
 
 
 def _stage(kind: str, iterations: int, best: int) -> str:
@@ -167,9 +162,10 @@ ROWS = (
     ("lesion sensitivity at the threshold", ("lesion_sensitivity",)),
     ("FP per image at the threshold", ("false_positives_per_image",)),
     ("benign / malignant AUC, detected lesions", ("malignancy_auc_detected",)),
-    ("benign / malignant AUC, all lesions", ("malignancy_auc_all",)),
-    ("Brier score of the malignancy, lesions found", ("brier",)),
-    ("calibration error (ECE) of the malignancy, lesions found", ("ece",)),
+    ("benign / malignant AUC, all lesions, reported or not", ("malignancy_auc_all",)),
+    ("the same, lowest where not found at the threshold", ("malignancy_auc_all_reported",)),
+    ("Brier score of the malignancy, lesions found", ("malignancy_brier",)),
+    ("calibration error (ECE) of the malignancy, lesions found", ("malignancy_ece",)),
     ("mass / normal AUC by image", ("image_auc",)),
     ("images with a mass that have a finding", ("sensitivity",)),
     ("normal images without a finding", ("specificity",)),

@@ -5,6 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,12 @@ import torch
 
 from engines.decode import NetworkKind
 from engines.errors import DataError
-from engines.evaluation.calibration import is_calibrated
 from engines.evaluation.figures import figures
 from engines.evaluation.pictures import draw_froc
-from engines.evaluation.pool import pooled
 from engines.package import ModelPackage
 from engines.preprocess import FILTERS, PreprocessSettings
 from engines.training.cache import CachedCases, cached
+from engines.training.cancer import KEY, facts, proven
 from engines.training.cases import DEMO_PATIENTS, Fold, Part, parse_fold, read_cases, split_by_patient, split_fold
 from engines.training.evaluate import apply, chance, choose
 from engines.training.loop import candidates_of, judge_candidates
@@ -145,10 +145,11 @@ def finish(
         "outlines": choices.per_outline,
         "chance": chance(judged["test"], found["test"], parts["test"], options.seed),
     }
-    found_lesions = pooled(judged["test"]).found_lesions(choices.threshold)
-    evaluation["malignancy_is_probability"] = is_calibrated(*found_lesions)
+    cancer = choices.cancer and proven(choices.cancer, judged["test"], choices.threshold)
+    choices = replace(choices, cancer=cancer)
     for name, items in judged.items():
-        evaluation[name] = figures(items, choices.threshold)
+        evaluation[name] = figures(items, choices.threshold, cancer.share if cancer else None)
+    evaluation[KEY] = facts(cancer, judged, choices.threshold) if cancer else None
     for kind in trained:
         if (log := options.out / kind / "log.csv").is_file():
             draw_log(log, options.out / f"{kind}.png")

@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.decode import Candidates, DecodeSettings, NetworkKind, OutlineKind, decode
-from engines.detector import calibrated
 from engines.errors import DataError
 from engines.evaluation.froc import FALSE_POSITIVE_RATES, judge, mean_sensitivity, rate_name, sensitivity_at
 from engines.evaluation.pool import Judged, pooled
-from engines.manifest import Calibration
+from engines.manifest import Calibration, CancerProbability
 from engines.networks.one_stage import OneStageDetector
 from engines.preprocess import FILTERS, Filter
+from engines.probability import calibrated
 from engines.training.cache import CachedCases
-from engines.training.calibrate import TRUST, fit_calibration
+from engines.training.calibrate import TRUST, fit_calibration, fit_probability
 from engines.training.loop import Network, judge_candidates, outputs_of, reading
 from engines.training.masks import box_overlap
 from engines.training.members import Unseen
@@ -39,6 +39,7 @@ class Choices:
     threshold: float
     score: Calibration
     malignancy: Calibration
+    cancer: CancerProbability | None
     per_network: dict[str, float]
     per_filter: dict[Filter, float]
     per_outline: dict[OutlineKind, float]
@@ -62,13 +63,15 @@ def choose(networks: Mapping[NetworkKind, Network], validation: CachedCases, mem
     chosen = max(FILTERS, key=lambda name: per_filter[name])  # the first, "none", where they tie
     per_outline = {kind: box_overlap(found[chosen], validation, kind) for kind in _outlines(best)}
     others = [item for member in members for item in member.judged(chosen, best)]
-    raw_threshold, score, malignancy = _calibrations([*judged[chosen], *others])
+    seen = [*judged[chosen], *others]
+    raw_threshold, score, malignancy = _calibrations(seen)
     return Choices(
         replace(best, outlines=max(per_outline, key=lambda kind: per_outline[kind])),
         chosen,
         float(calibrated(np.array([raw_threshold], np.float32), score)[0]),
         score,
         malignancy,
+        fit_probability(seen, raw_threshold),
         {_title(item): value for item, value in per_reading.items()},
         per_filter,
         per_outline,
@@ -136,15 +139,21 @@ def _best(item: Judged, among: NDArray[np.bool_]) -> float:
 
 
 def apply(choices: Choices, judged: Sequence[Judged]) -> list[Judged]:
-    """The same detections with calibrated scores."""
-    return [
-        replace(
-            item,
-            scores=calibrated(item.scores, choices.score),
-            malignancy=calibrated(item.malignancy, choices.malignancy),
-        )
-        for item in judged
-    ]
+    """The same detections with calibrated scores, as the package will give them."""
+    return [with_calibrations(item, choices.score, choices.malignancy, choices.cancer) for item in judged]
+
+
+def with_calibrations(
+    item: Judged, score: Calibration, malignancy: Calibration, cancer: CancerProbability | None
+) -> Judged:
+    """Detections as the network gives them, calibrated."""
+    unknown = np.full(len(item.scores), np.nan, np.float32)
+    return replace(
+        item,
+        scores=calibrated(item.scores, score),
+        malignancy=calibrated(item.malignancy, malignancy),
+        probability=calibrated(item.probability, cancer.calibration) if cancer else unknown,
+    )
 
 
 def chance(judged: Sequence[Judged], found: Sequence[Candidates], data: CachedCases, seed: int) -> dict[str, float]:

@@ -136,7 +136,7 @@ def write(package: ModelPackage, guard: Guard, weights: tuple[Weights, ...], fig
         for part, facts in figures["refused"].items()
     )
     section = SECTION.format(**{**figures, "refused": refused, "shrinkage": SHRINKAGE})
-    return amend(package, replace(package.manifest, guard=meant, weights=weights), "guard", figures, section)
+    return amend(package, replace(package.manifest, guard=meant, weights=weights), {"guard": figures}, section)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def main(given: Sequence[str] | None = None) -> int:
         package = load_package(find_package(options.package)) if options.package else None
         figures = report(overlaps(options.data, package.preprocess if package else PreprocessSettings()))
         if package:
-            amend(package, package.manifest, "breast_region", figures, _section(figures))
+            amend(package, package.manifest, {"breast_region": figures}, _section(figures))
     except EngineError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

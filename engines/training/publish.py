@@ -56,7 +56,7 @@ def publish(
         malignancy_calibration=choices.malignancy,
         decode=choices.decode,
         preprocess=replace(settings, filter=choices.filter),
-        malignancy_is_probability=evaluation["malignancy_is_probability"],
+        probability_of_cancer=choices.cancer,
     )
     _write(folder / MANIFEST_NAME, json.dumps(asdict(manifest), indent=2))
     _write(folder / EVALUATION_NAME, json.dumps(evaluation, indent=2))

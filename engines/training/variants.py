@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> ModelPackage:
         planes = sets["validation"].planes[package.preprocess.filter]
         final = replace(final, weights=with_limits(replace(package, manifest=final), guard, planes))
     figures, section = report(measured)
-    return amend(package, final, "variants", figures, section)
+    return amend(package, final, {"variants": figures}, section)
 
 
 def _weights(file: Path, precision: Literal["int8", "fp16"]) -> Weights:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dicomnode import logs
 from dicomnode.config import ModelSettings
 from dicomnode.findings import ScoreMeaning
 from dicomnode.workshop import open_model
@@ -14,25 +15,41 @@ from engines.errors import PackageError
 from engines.package import find_package
 from engines.threads import MOST, processors
 
+GIVEN = {"calibration": {"slope": 1.0, "intercept": 0.0}, "share": 0.4}
+
 
 @pytest.mark.parametrize(
-    ("said", "meaning"),
+    ("said", "share", "meaning"),
     [
-        ({"malignancy_is_probability": True, "prompt_threshold": 0.7}, ScoreMeaning(True, 0.7)),
-        ({"malignancy_is_probability": False}, ScoreMeaning(False, 0.0)),
+        ({"probability_of_cancer": GIVEN | {"holds": True}, "prompt_threshold": 0.7}, 0.02, ScoreMeaning(0.02, 0.7)),
+        ({"probability_of_cancer": GIVEN | {"holds": True}}, None, ScoreMeaning(None, 0.0)),
+        ({"probability_of_cancer": GIVEN | {"holds": False}}, 0.02, ScoreMeaning(None, 0.0)),
+        ({"probability_of_cancer": None}, 0.02, ScoreMeaning(None, 0.0)),
     ],
 )
-def test_a_package_says_what_its_scores_may_be_called(
-    tmp_path: Path, said: dict[str, object], meaning: ScoreMeaning
+def test_package_and_site_say_together_what_scores_may_be_called(
+    tmp_path: Path,
+    said: dict[str, object],
+    share: float | None,
+    meaning: ScoreMeaning,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """From the manifest to the reports: without the package's word a malignancy is no probability."""
+    """A probability is stated where the package shows that it is one, and the site says for which share; else told."""
     folder = tmp_path / "package"
     shutil.copytree(find_package("mammo-mass"), folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest.pop("malignancy_is_probability", None)
     manifest.pop("prompt_threshold", None)
     (folder / "manifest.json").write_text(json.dumps(manifest | said))
-    assert open_model(ModelSettings(package=str(folder), backend="onnxruntime")).scores == meaning
+    logs.configure("json", "INFO")
+    model = open_model(ModelSettings(package=str(folder), backend="onnxruntime", cancer_share=share))
+    assert model.scores == meaning
+    told = "probability not stated" in capsys.readouterr().err
+    assert told == (share is not None and meaning.cancer_share is None)
+    assert isinstance(model.engine, Detector)
+    given = model.engine.package.manifest.probability_of_cancer
+    assert (given.share if given else None) == (
+        meaning.cancer_share or (0.4 if said["probability_of_cancer"] else None)
+    )
 
 
 def test_a_network_that_cannot_answer_is_not_opened(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from engines.base import Analysed, EngineDescription, InputImage, Refused
 from engines.decode import DecodeSettings, OutlineKind
-from engines.detector import Detector, calibrated
+from engines.detector import Detector
 from engines.factory import open_engine
-from engines.manifest import Calibration
+from engines.manifest import Calibration, CancerProbability
 from engines.package import ModelPackage, find_package, load_package
 from engines.preprocess import prepare
 from engines.threads import processors
@@ -192,6 +192,25 @@ def test_another_operating_point_is_another_engine(package: ModelPackage) -> Non
     assert strict.analyse([phantom()]) == [Analysed((), "left")]
 
 
+def _probability(engine: Detector) -> float | None:
+    (outcome,) = engine.analyse([phantom()])
+    assert isinstance(outcome, Analysed)
+    return outcome.detections[0].probability
+
+
+def test_the_probability_of_cancer_is_calibrated_for_a_share(package: ModelPackage) -> None:
+    """Of score times malignancy, for the share that the package was fitted on or the site's; none without a fit."""
+    given = CancerProbability(Calibration(2.0, 0.5), 0.4)
+    engine = _scripted(replace(package, manifest=replace(package.manifest, probability_of_cancer=given)), 40, 10)
+    raw = 0.5 / (1 + np.exp(-6.0))
+    odds = (raw / (1 - raw)) ** 2 * np.exp(0.5)
+    assert _probability(engine) == pytest.approx(odds / (1 + odds), rel=1e-4)
+    odds *= (0.01 / 0.99) / (0.4 / 0.6)
+    assert _probability(engine.with_cancer_share(0.01)) == pytest.approx(odds / (1 + odds), rel=1e-4)
+    unable = _scripted(replace(package, manifest=replace(package.manifest, probability_of_cancer=None)), 40, 10)
+    assert _probability(unable) is _probability(unable.with_cancer_share(0.01)) is None
+
+
 @pytest.mark.parametrize(
     "pixels",
     [
@@ -209,15 +228,6 @@ def test_absurd_images_are_refused_with_a_reason(package: ModelPackage, pixels: 
     assert isinstance(first, Refused)
     assert first.reason.endswith(".")
     assert isinstance(second, Analysed)
-
-
-def test_calibration_keeps_order_and_bounds() -> None:
-    """A calibrated score is a probability, the identity by default, and never swaps two findings."""
-    scores = np.array([0.0, 0.01, 0.2, 0.5, 0.9, 1.0], np.float32)
-    np.testing.assert_allclose(calibrated(scores, Calibration()), scores, atol=1e-5)
-    bent = calibrated(scores, Calibration(slope=0.6, intercept=-1.5))
-    assert (np.diff(bent) > 0).all()
-    assert ((bent >= 0) & (bent <= 1)).all()
 
 
 @pytest.mark.parametrize("uid", KNOWN)

@@ -147,13 +147,13 @@ def test_findings_keep_their_tracking() -> None:
 
 
 def test_a_probability_of_cancer_needs_a_package_that_shows_it() -> None:
-    """Certainty is always there; 111047 only where the package says that its malignancy is calibrated."""
+    """Certainty is always there; 111047 only where package and site say together that it is one."""
     assert named(cad_of(forms()["several"]), PROBABILITY) == []
     calibrated = cad_of(forms()["calibrated"])
     values = [float(item.MeasuredValueSequence[0].NumericValue) for item in named(calibrated, PROBABILITY)]
-    assert values == pytest.approx([42.0, 42.0])
+    assert values == pytest.approx([6.0, 6.0])
     assert [float(item.MeasuredValueSequence[0].NumericValue) for item in named(calibrated, "111012")] == [30.0, 61.0]
-    without = run_over([(digital_header(), [box_detection()])], scores=ScoreMeaning(probability_of_cancer=True))
+    without = run_over([(digital_header(), [box_detection()])], scores=ScoreMeaning(cancer_share=0.015))
     assert named(cad_of(without), PROBABILITY) == []
 
 

@@ -111,7 +111,7 @@ def test_an_image_without_a_side_leaves_it_open() -> None:
 
 def test_a_calibrated_package_says_so() -> None:
     """The sentence about scores follows the package."""
-    assert any("is calibrated" in remark for remark in verdict(forms()["calibrated"]).remarks)
+    assert any("calibrated for a site where 1.5 %" in remark for remark in verdict(forms()["calibrated"]).remarks)
     assert any("not calibrated" in remark for remark in verdict(forms()["several"]).remarks)
 
 

@@ -3,7 +3,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,17 @@ images/6.png,P5,MLO,NORM,0,,,,,G
 """
 
 
-def _found(score: float, malignancy: float, box: tuple[float, float, float, float] = (42, 52, 58, 68)) -> Detection:
-    return Detection("mass", box, score, malignancy, None)
+def _found(
+    score: float, malignancy: float, cancer: float, box: tuple[float, float, float, float] = (42, 52, 58, 68)
+) -> Detection:
+    return Detection("mass", box, score, malignancy, None, cancer)
 
 
 # What the scripted engine says of each image, by its grey value.
 ANSWERS: dict[int, ImageOutcome] = {
-    1: Analysed((_found(HIGH, 0.9), _found(LOW, 0.2, (0, 0, 9, 9)))),
-    2: Analysed((_found(LOW, 0.4),)),
-    3: Analysed((_found(HIGH, 0.6, (0, 0, 9, 9)),)),
+    1: Analysed((_found(HIGH, 0.9, 0.7), _found(LOW, 0.2, 0.1, (0, 0, 9, 9)))),
+    2: Analysed((_found(LOW, 0.4, 0.2),)),
+    3: Analysed((_found(HIGH, 0.6, 0.4, (0, 0, 9, 9)),)),
     4: Analysed(()),
     6: Refused("It is too dark."),
 }
@@ -108,8 +110,10 @@ def test_the_figures_of_a_known_engine(data: Path) -> None:
         "specificity": 2 / 3,
         "lesion_sensitivity": 0.5,
         "malignancy_auc_all": 1.0,
-        "brier": 0.01,
-        "ece": 0.1,
+        "malignancy_brier": 0.01,
+        "malignancy_ece": 0.1,
+        "brier": (0.3**2 + 0.4**2) / 2,  # a cancer at 0.7, a false finding at 0.4
+        "ece": (0.3 + 0.4) / 2,
     }
     for name, value in values.items():
         assert found[name]["value"] == pytest.approx(value, abs=1e-4), name
@@ -124,11 +128,13 @@ def test_the_figures_of_a_known_engine(data: Path) -> None:
         "4": 1.0,
     }
     assert {name: group["images"] for name, group in found["subgroups"]["density"].items()} == {"D": 2, "F": 2, "G": 1}
-    assert found["calibration_of_findings"]["count"] == 2
+    assert (found["calibration"]["count"], found["calibration"]["cancers"]) == (2, 1)
+    assert [item["interval"]["low"] for item in found["calibration"]["reliability"]] == [0.0, 1.0]
     assert found["package"]["version"] == "1.2.3"
     assert found["annotations"] == f"{data.name}/annotations.csv"
     shipped = load_package(find_package("mammo-mass")).manifest
-    assert found["package"]["malignancy_is_probability"] is shipped.malignancy_is_probability
+    assert shipped.probability_of_cancer is not None
+    assert found["package"]["probability_of_cancer"] == asdict(shipped.probability_of_cancer)
 
 
 def test_a_report_without_other_files_and_plots_lie_beside_the_figures(data: Path) -> None:

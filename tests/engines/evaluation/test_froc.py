@@ -20,6 +20,7 @@ def _judged(
         patient,
         np.array(scores, np.float32),
         np.array(looks if looks is not None else scores, np.float32),
+        np.full(len(scores), np.nan, np.float32),
         np.array(lesion, np.intp),
         np.array(malignant, np.int8),
     )

@@ -15,7 +15,7 @@ def _outcome(patient: str, view: str, density: str, sizes: list[float], judged: 
 
 def _judged(patient: str, scores: list[float], lesion: list[int], malignant: list[int]) -> Judged:
     values = np.array(scores, np.float32)
-    return Judged(patient, values, values, np.array(lesion, np.intp), np.array(malignant, np.int8))
+    return Judged(patient, values, values, values, np.array(lesion, np.intp), np.array(malignant, np.int8))
 
 
 OUTCOMES = [

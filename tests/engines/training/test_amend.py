@@ -33,10 +33,10 @@ def test_an_amended_package_is_valid_and_an_unfit_one_is_refused(tmp_path: Path)
     shutil.copytree(find_package("mammo-mass"), folder)
     package = load_package(folder)
     offered = with_weights(package.manifest, replace(package.weights(), precision="bf16"))
-    amended = amend(package, offered, "variants", {"bf16": 1}, "## Speed variants\n\nwords\n")
+    amended = amend(package, offered, {"variants": {"bf16": 1}}, "## Speed variants\n\nwords\n")
     assert amended.weights("bf16").file == amended.weights("fp32").file
     assert json.loads((folder / "evaluation.json").read_text())["variants"] == {"bf16": 1}
     assert "## Speed variants\n\nwords\n" in amended.model_card.read_text()
     absent = replace(package.manifest, guard=GuardFile("absent.npz", "0" * 64, 1.0))
     with pytest.raises(PackageError, match=r"absent\.npz"):
-        amend(package, absent, "guard", {}, "## Input guard\n")
+        amend(package, absent, {}, "## Input guard\n")

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.evaluation.pool import Judged
 from engines.manifest import Calibration
-from engines.training.calibrate import TRUST, fit_calibration
+from engines.training.calibrate import TRUST, fit_calibration, fit_probability
 
 
 @given(slope=st.floats(0.4, 3.0), intercept=st.floats(-2.0, 2.0))
@@ -36,3 +37,30 @@ def test_trust_holds_a_fit_near_the_identity_until_much_speaks_against_it() -> N
     (few_trusted, few), (many_trusted, many) = slopes
     assert 1 < few_trusted < 1.5 < few
     assert many_trusted == pytest.approx(many, abs=0.2)
+
+
+def _judged(number: int, score: float, cancer: float, lesion: int, malignant: list[int]) -> Judged:
+    values = np.array([score], np.float32)
+    probability = np.array([cancer], np.float32)
+    return Judged(f"P{number}", values, values, probability, np.array([lesion], np.intp), np.array(malignant, np.int8))
+
+
+def test_the_probability_of_cancer_is_fitted_on_findings_alone() -> None:
+    """All of 200 findings say one half and 50 are cancers; what lies below the threshold changes nothing."""
+    findings = [_judged(number, 0.8, 0.5, 0 if number % 2 else -1, [number % 4 // 2]) for number in range(200)]
+    below = [_judged(number, 0.2, 0.5, 0, [1]) for number in range(200, 500)]
+    found = fit_probability([*findings, *below], 0.5)
+    assert found == fit_probability(findings, 0.5)
+    assert found is not None
+    assert found.share == 0.25
+    assert found.calibration.slope == pytest.approx(1.0)
+    # trusted near 0: between the identity and the odds of one to three, nearer to these with 200 findings
+    assert np.log(1 / 3) < found.calibration.intercept < 0.7 * np.log(1 / 3)
+    assert not found.holds
+
+
+def test_too_few_findings_give_no_probability() -> None:
+    """Nine findings, or none of them a cancer."""
+    few = [_judged(number, 0.8, 0.5, 0, [number % 2]) for number in range(9)]
+    assert fit_probability(few, 0.5) is None
+    assert fit_probability([_judged(number, 0.8, 0.5, -1, []) for number in range(50)], 0.5) is None

@@ -14,7 +14,7 @@ from engines.training.evaluate import chance, operating_point
 
 def _judged(patient: str, scores: list[float], lesion: list[int], malignant: list[int]) -> Judged:
     values = np.array(scores, np.float32)
-    return Judged(patient, values, values, np.array(lesion, np.intp), np.array(malignant, np.int8))
+    return Judged(patient, values, values, values, np.array(lesion, np.intp), np.array(malignant, np.int8))
 
 
 def test_the_chance_control_breaks_a_perfect_detector() -> None:

@@ -67,7 +67,8 @@ def test_one_command_leads_from_images_to_a_package(trained: Path) -> None:
     package = load_package(trained / "mammo-mass")
     assert package.version == "0.0.9"
     evaluation = json.loads((package.folder / "evaluation.json").read_text())
-    assert evaluation["malignancy_is_probability"] is package.manifest.malignancy_is_probability is False  # one lesion
+    assert evaluation["probability_of_cancer"] is package.manifest.probability_of_cancer is None  # one lesion
+    assert "## Probability of cancer" not in package.model_card.read_text()
     assert set(evaluation["test"]["froc"]) == {"0.25", "0.5", "1", "2", "4"}
     assert set(evaluation["filters"]) == {"none", "gaussian", "median", "bilateral"}
     assert len(evaluation["networks"]) == 5

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from engines.annotations import Case
 from engines.base import EngineDescription
 from engines.evaluation.bootstrap import DIGITS, Interval, by_patient
+from engines.evaluation.breasts import breasts
 from engines.evaluation.calibration import (
     at_own_share,
     brier,
@@ -48,6 +49,10 @@ NOTES = (
         "counts with the lowest malignancy, as it does where there is no candidate at all."
     ),
     (
+        "Breasts: those with a mass of known pathology that are shown in CC and MLO, benign or malignant by the mean "
+        "over their images of the highest probability of cancer on each, reported or not."
+    ),
+    (
         "Calibration (Brier score, ECE in 10 bins of equal width): the probability of cancer of every finding at the "
         "operating point, false positives counting as no cancer; null where the package gives none. Such a probability "
         'holds for the share of cancers among findings that it was fitted on; "at own share" scales its odds to the '
@@ -70,6 +75,7 @@ def report(
         "package": {**asdict(engine), "probability_of_cancer": asdict(given) if given else None},
         **figures(judged, threshold, share),
         **calibrations(judged, threshold, share),
+        "breasts": breasts(outcomes.items),
         "subgroups": subgroups(outcomes.items, threshold, pool.threshold_at(1.0)),
         "left_out": {
             "only_another_abnormality": Counter(case.kind for case in cases)["other"],

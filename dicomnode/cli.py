@@ -27,6 +27,7 @@ from dicomnode.errors import DeliveryFailed
 from dicomnode.evidence import OpenAssociations
 from dicomnode.inspection import check_archive, rebuild
 from dicomnode.retention import SECONDS_A_DAY
+from dicomnode.secure import check_validity
 from storage import outbox, queue, retrievals
 from storage.lifecycle import StudyState
 from storage.reanalysis import ANALYSABLE, GONE, Choice
@@ -156,6 +157,7 @@ def check(
             if settings.receiver.durability == "none":
                 typer.echo(serve.NOT_DURABLE)
             make_receiver(settings, stores, OpenAssociations())  # certificates, and the users of peers
+            check_validity(settings.tls)
             make_puller(settings, stores)
             if archive:
                 _check_archive(stores)

@@ -22,6 +22,7 @@ from engines.trt.cache import EngineCache, Entry
 from engines.trt.settings import BUILD_LIMIT_S, CACHE, MemoryName, TensorRtSettings
 
 app = typer.Typer(
+    add_completion=False,  # the whole command's own
     help="Engines: build them ahead of time, show the cache, compare every backend with the reference, time them.",
     no_args_is_help=True,
 )

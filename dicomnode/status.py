@@ -73,7 +73,8 @@ def overview(database: Database, archive: Archive) -> Overview:
             not_analysed=tuple(f"{study.study_instance_uid}: {study.reason}" for study in unmatched),
             failed=tuple(f"{s.study_instance_uid}: {s.reason}" for s in failed if s.study_instance_uid not in buried),
             held_up=tuple(
-                f"{item.objects} objects for {item.destination} since {_iso(item.since)}: {item.reason}"
+                f"{item.objects} object{'' if item.objects == 1 else 's'} for {item.destination}"
+                f" since {_iso(item.since)}: {item.reason}"
                 for item in outbox.held_up(connection)
             ),
             retrieved=tuple(

@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from dicomnode.errors import ConfigurationError, DeliveryFailed
 from dicomnode.evidence import OpenAssociations
 from dicomnode.intake import Intake
 from dicomnode.receiver import Receiver
-from dicomnode.secure import client_context, server_context
+from dicomnode.secure import check_validity, client_context, server_context
 from dicomnode.stock_receiver import StockReceiver
 from dicomnode.users import Users
 from dicomnode.wire import DicomWire, OutgoingFile
@@ -178,10 +179,34 @@ def test_files_that_are_no_certificate_are_named(node: Identity, tmp_path: Path)
     """At the start, with the file, and not at the first association."""
     broken = tmp_path / "broken.pem"
     broken.write_text("this is no certificate")
-    for certificate in (broken, tmp_path / "absent.pem"):
+    absent = tmp_path / "absent.pem"
+    for certificate, told in ((broken, "broken.pem, "), (absent, "absent.pem: No such file or directory")):
         settings = TlsSettings(certificate=certificate, private_key=node.private_key, authorities=node.authority)
-        with pytest.raises(ConfigurationError, match=certificate.name):
+        with pytest.raises(ConfigurationError, match=told):
             server_context(settings)
+
+
+@pytest.mark.parametrize(
+    ("dates", "told"),
+    [
+        ({"not_after": datetime(2020, 1, 1, tzinfo=UTC)}, "certificate has expired"),
+        ({"not_before": datetime(2090, 1, 1, tzinfo=UTC)}, "certificate is not yet valid"),
+        ({}, ""),
+    ],
+    ids=["expired", "too new", "valid"],
+)
+def test_a_certificate_out_of_its_time_is_told(tmp_path: Path, dates: dict[str, datetime], told: str) -> None:
+    """By `dicomnode check`, and not only by every peer in turn."""
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1", **dates)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "node.pem")
+    own.private_key_pem.write_to_path(tmp_path / "node.key")
+    settings = TlsSettings(
+        certificate=tmp_path / "node.pem", private_key=tmp_path / "node.key", authorities=tmp_path / "ca.pem"
+    )
+    with pytest.raises(ConfigurationError, match=f"node.pem: {told}") if told else contextlib.nullcontext():
+        check_validity(settings)
 
 
 def test_tls_is_all_or_nothing(node: Identity) -> None:

@@ -110,7 +110,7 @@ def test_what_a_destination_did_not_take_is_shown(stores: Stores, receive: Recei
         assert batch is not None
         outbox.release(connection, batch.deliveries, "PACS at pacs:104 cannot be reached: [Errno 111] Refused", 60)
     text = _shown(stores)
-    assert "waiting: 1 objects for pacs since 20" in text
+    assert "waiting: 1 object for pacs since 20" in text
     assert "PACS at pacs:104 cannot be reached: [Errno 111] Refused" in text
 
 

@@ -124,8 +124,6 @@ def show(shown: Overview, console: Console) -> None:
     ):
         for line in lines:
             _line(console, f"{what}: {escape(line)}")
-    if shown.failed:
-        _line(console, "why: in the report of the study, and in the log under `left out` or `not decoded`")
     for trouble in shown.troubles:
         _line(
             console,

@@ -15,6 +15,7 @@ from dicomnode.heartbeat import Heartbeat
 from dicomnode.history import History, is_overtaken, read_history, results_before
 from dicomnode.logs import Stopwatch, bound, get_logger
 from dicomnode.parcels import Parcel, pack
+from dicomnode.results.coverage import concerns_the_reader
 from dicomnode.results.succession import follow
 from dicomnode.timekeeping import Timekeeper
 from engines.errors import DeviceLost, EngineError
@@ -25,6 +26,8 @@ from storage.errors import LeaseLost, StorageError
 from storage.studies import find_study, hold_study, instances_of, settle_study
 
 log = get_logger(__name__)
+
+REASONS_TOLD = 3  # of a study with a hundred bad images
 
 
 class _Outdated(Exception):  # noqa: N818  what happened
@@ -142,7 +145,7 @@ class Worker:
             summary += f" ({study.engine.reason})" if study.engine.reason else ""
 
         def end(connection: Connection) -> None:
-            queue.complete(connection, lease, summary=summary, failure=study.failure, model_sha256=model.digest)
+            queue.complete(connection, lease, summary=summary, failure=_why(study), model_sha256=model.digest)
 
         objects = self._hand_over(lease, study, end)
         line = log.warning if study.failure else log.info
@@ -207,6 +210,14 @@ class Worker:
         replaced = 0 if study.failure else len(history.reports)
         log.info("results built", objects=_number_of_objects(parcels), replaced=replaced, duration_ms=watch.ms())
         return parcels
+
+
+def _why(study: StudyAnalysis) -> str:
+    """Why a study could not be processed, for who looks after the node; empty where it could. Each reason once."""
+    if not study.failure:
+        return ""
+    reasons = dict.fromkeys(item.reason for item in study.not_analysed if concerns_the_reader(item))
+    return " ".join(dict.fromkeys((study.failure, *list(reasons)[:REASONS_TOLD])))
 
 
 def _number_of_objects(parcels: Sequence[Parcel]) -> int:

@@ -16,6 +16,7 @@ from engines.errors import DeviceLost, EngineError, InferenceError
 from storage import outbox, queue
 from storage.lifecycle import JobState
 from storage.schema import jobs
+from storage.studies import find_study
 from tests.support.engine import FakeEngine, detection, model
 from tests.support.located import located
 
@@ -106,12 +107,16 @@ def test_no_finding_is_a_report(stores: Stores, receive: Receive) -> None:
 
 
 def test_refused_images_are_a_report_that_says_why(stores: Stores, receive: Receive) -> None:
-    """A study of which nothing could be analysed says so, with the engine's reason."""
-    receive()
+    """A study of which nothing could be analysed says so, with the engine's reason, and `status` tells it too."""
+    image = receive()
     bench = Bench(stores, FakeEngine(Refused("The image is blank.")), _settings())
     bench.worker.do_one_round()
     (report,) = bench.sent()
     assert "The image is blank." in report.to_json()
+    with stores.database.transaction() as connection:
+        study = find_study(connection, image.StudyInstanceUID)
+    assert study is not None
+    assert study.reason == "No image of this study could be analysed. The image is blank."
 
 
 def test_a_passing_error_is_tried_again(stores: Stores, receive: Receive) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 EVERYWHERE = slice(None)
 LEAST_LEFT = 2.0  # pixels in one, each way, that are left to the last step, which knows fractions
-FINE = 1024  # steps between the least and the greatest pattern: with fewer, rounding while halving would show
+FINE = 2048  # steps between the least and the greatest pattern: with fewer, rounding of means would show
 STRAIGHT = 1e-6  # of grey values 0..1: how far a table may lie beside the line between its ends
 WHITE = 65535.0  # of grey values while they are halved as integers
 
@@ -103,7 +103,7 @@ def _means(values: Values, size: Size, times: int) -> NDArray[np.float32]:
         values = cast("Values", cv2.resize(values, half, interpolation=cv2.INTER_AREA))
     smaller = values.shape[0] > size[1] or values.shape[1] > size[0]
     interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(values.astype(np.float32), size, interpolation=interpolation), np.float32)
+    return np.asarray(cv2.resize(values, size, interpolation=interpolation), np.float32)
 
 
 def _stored_means(pixels: StoredPixels, part: tuple[slice, slice], size: Size, times: int) -> NDArray[np.float32]:

@@ -41,7 +41,7 @@ def _curve() -> NDArray[np.float32]:
     ("table", "padding"), [("even, 16 bits", False), ("even, 12 bits", True), ("even, 8 bits", False), ("curve", True)]
 )
 def test_stored_pixels_give_what_their_numbers_give(shape: tuple[int, int], table: str, padding: bool) -> None:
-    """Reduced or enlarged, from any table, to a twentieth of one of 256 grey levels; padding is told either way."""
+    """Reduced or enlarged, from any table, to a fifth of one of 256 grey levels; padding is told either way."""
     bits = int(table.split()[1]) if table != "curve" else 12
     patterns = _patterns(shape, bits)
     if padding:
@@ -49,7 +49,7 @@ def test_stored_pixels_give_what_their_numbers_give(shape: tuple[int, int], tabl
     stored = _stored(patterns, _curve() if table == "curve" else _line(bits), padding)
     found = resize(stored, None, (400, 500))
     expected = resize(numbers(stored), stored.valid(), (400, 500))
-    assert np.abs(found.pixels - expected.pixels).max() < 0.05 / 255
+    assert np.abs(found.pixels - expected.pixels).max() < 0.2 / 255
     assert (found.valid is None) == (not padding)
     if padding:
         assert np.array_equal(found.valid, expected.valid)  # type: ignore[arg-type]  # neither is None here

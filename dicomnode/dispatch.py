@@ -10,7 +10,7 @@ from storage.database import Connection, Database
 from storage.lifecycle import StudyState
 from storage.queue import enqueue
 from storage.retrievals import priors_among, want_priors
-from storage.studies import DueStudy, due_studies, restart_quiet_timers, set_study_state
+from storage.studies import DueStudy, due_studies, leave_receiving, restart_quiet_timers
 
 log = get_logger(__name__)
 
@@ -81,12 +81,12 @@ class Dispatcher:
         with self._database.transaction() as connection:
             if not models:
                 reason = f"no model takes modality {', '.join(sorted(study.modalities)) or '(none given)'}"
-                changed = set_study_state(
+                changed = leave_receiving(
                     connection, study.study_instance_uid, study.revision, StudyState.UNMATCHED, reason
                 )
             else:
                 reason = ""
-                changed = set_study_state(connection, study.study_instance_uid, study.revision, StudyState.QUEUED)
+                changed = leave_receiving(connection, study.study_instance_uid, study.revision, StudyState.QUEUED)
                 if changed and self._want_priors_for.intersection(study.modalities):
                     want_priors(connection, study.study_instance_uid)
                 for model in models if changed else ():
@@ -100,7 +100,7 @@ class Dispatcher:
                         max_attempts=self._max_attempts,
                     )
         if not changed:
-            return  # an image came in between; the study is due again later
+            return  # an image came in between, and the study is due again later; or another dispatcher was quicker
         line = {
             "study_instance_uid": study.study_instance_uid,
             "revision": study.revision,
@@ -115,7 +115,7 @@ class Dispatcher:
 
 def _keep_as_prior(connection: Connection, study: DueStudy) -> None:
     reason = "kept to be compared with a later study"
-    if set_study_state(connection, study.study_instance_uid, study.revision, StudyState.PRIOR, reason):
+    if leave_receiving(connection, study.study_instance_uid, study.revision, StudyState.PRIOR, reason):
         log.info("prior kept", study_instance_uid=study.study_instance_uid, instances=study.instance_count)
 
 

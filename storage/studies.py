@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.clock import database_now
-from storage.errors import IllegalTransition, NotFound, StudyBeingRemoved
+from storage.errors import IllegalTransition, StudyBeingRemoved
 from storage.lifecycle import STUDY, JobState, StudyState, sources_of
 from storage.prepared import Prepared
 from storage.schema import instances, jobs, studies
@@ -335,29 +335,14 @@ def restart_quiet_timers(connection: Connection) -> int:
     return connection.execute(update(studies).where(IS_RECEIVING).values(values)).rowcount
 
 
-def set_study_state(
-    connection: Connection,
-    study_instance_uid: str,
-    revision: int,
-    state: StudyState,
-    reason: str = "",
+def leave_receiving(
+    connection: Connection, study_instance_uid: str, revision: int, state: StudyState, reason: str = ""
 ) -> bool:
-    """Move a study on; False when newer images came meanwhile. Being in the state already counts as done.
+    """Move on a study that is RECEIVING. False when newer images came meanwhile, or another dispatcher was quicker.
 
-    Raises NotFound, IllegalTransition.
+    state: QUEUED, UNMATCHED or PRIOR. A study that is past it stays as it is: its jobs may have ended already.
     """
-    if state is StudyState.RECEIVING:
-        raise IllegalTransition(f"study {study_instance_uid} goes back to receiving by a new image only")
-    if _move(connection, study_instance_uid, revision, state, reason):
-        return True
-    found = find_study(connection, study_instance_uid)
-    if found is None:
-        raise NotFound(f"there is no study {study_instance_uid}")
-    if found.revision != revision:
-        return False
-    if found.state is state:
-        return True
-    raise IllegalTransition(f"study {study_instance_uid} cannot go from {found.state} to {state}")
+    return _move(connection, study_instance_uid, revision, (StudyState.RECEIVING,), state, reason)
 
 
 def hold_study(connection: Connection, study_instance_uid: str) -> None:
@@ -387,12 +372,15 @@ def settle_study(connection: Connection, study_instance_uid: str, revision: int)
         return None
     failures = [error for state, error in ended if state == JobState.DEAD or error]
     state = StudyState.FAILED if failures else StudyState.DONE
-    return state if _move(connection, study_instance_uid, revision, state, "; ".join(failures)) else None
+    sources = sources_of(STUDY, state)
+    moved = _move(connection, study_instance_uid, revision, sources, state, "; ".join(failures))
+    return state if moved else None
 
 
 def reopen_study(connection: Connection, study_instance_uid: str, revision: int) -> None:
     """Put a study back in line whose job is to run again. Raises IllegalTransition when newer images came."""
-    if _move(connection, study_instance_uid, revision, StudyState.QUEUED, ""):
+    sources = sources_of(STUDY, StudyState.QUEUED)
+    if _move(connection, study_instance_uid, revision, sources, StudyState.QUEUED, ""):
         return
     found = find_study(connection, study_instance_uid)
     if found is None or found.revision != revision:
@@ -401,10 +389,17 @@ def reopen_study(connection: Connection, study_instance_uid: str, revision: int)
         )
 
 
-def _move(connection: Connection, study_instance_uid: str, revision: int, state: StudyState, reason: str) -> bool:
+def _move(
+    connection: Connection,
+    study_instance_uid: str,
+    revision: int,
+    sources: Sequence[StudyState],
+    state: StudyState,
+    reason: str,
+) -> bool:
     statement = update(studies).where(
         studies.c.study_instance_uid == study_instance_uid,
         studies.c.revision == revision,
-        studies.c.state.in_(sources_of(STUDY, state)),
+        studies.c.state.in_(sources),
     )
     return connection.execute(statement.values(state=state, reason=reason)).rowcount == 1

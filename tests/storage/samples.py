@@ -13,7 +13,7 @@ from storage.lifecycle import StudyState
 from storage.outbox import OutgoingObject, add_deliveries
 from storage.queue import Lease
 from storage.schema import deliveries, jobs
-from storage.studies import Instance, Recorded, find_study, record_instance, set_study_state
+from storage.studies import Instance, Recorded, find_study, leave_receiving, record_instance
 
 STUDY = "2.25.1000"
 DIGITAL_MAMMOGRAPHY = "1.2.840.10008.5.1.4.1.1.1.2"
@@ -85,7 +85,7 @@ def queued_job(
             ageing_s=ageing_s,
             max_attempts=max_attempts,
         )
-        assert set_study_state(connection, study, found.revision, StudyState.QUEUED)
+        assert leave_receiving(connection, study, found.revision, StudyState.QUEUED)
     return job_id
 
 

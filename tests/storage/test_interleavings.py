@@ -13,7 +13,7 @@ from storage import migrate, outbox, queue
 from storage.database import Connection, Database
 from storage.lifecycle import StudyState
 from storage.schema import deliveries
-from storage.studies import Recorded, find_study, record_instance, set_study_state, settle_study
+from storage.studies import Recorded, find_study, leave_receiving, record_instance, settle_study
 from tests.storage.samples import STUDY, claim, instance, queued_deliveries, queued_job, record
 
 # Where rows are locked one by one; SQLite lets in one transaction after the other anyway.
@@ -123,7 +123,7 @@ def test_an_image_that_waited_for_the_dispatcher_is_late(db: Database, pool: Thr
     """It came while the study was being queued; it is not lost in the queued revision but begins the next."""
     record(db, instance(1))
     with db.transaction() as first:
-        assert set_study_state(first, STUDY, 1, StudyState.QUEUED)
+        assert leave_receiving(first, STUDY, 1, StudyState.QUEUED)
         second = pool.submit(record, db, instance(2))
         let_it_get_as_far_as_it_can(first, second)
     assert second.result() == [Recorded.NEW]

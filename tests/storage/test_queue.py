@@ -10,7 +10,7 @@ from storage.lifecycle import JobState, StudyState
 from storage.outbox import add_deliveries, list_deliveries
 from storage.queue import POISON_ATTEMPTS, JobRecord
 from storage.schema import jobs
-from storage.studies import find_study, set_study_state, settle_study
+from storage.studies import find_study, settle_study
 from tests.storage.samples import STUDY, claim, expire_leases, instance, outgoing, queued_job, record
 
 
@@ -267,7 +267,7 @@ def test_a_dead_job_can_be_requeued(db: Database) -> None:
     lease = claim(db)
     with db.transaction() as connection:
         queue.bury(connection, lease, "broken")
-        set_study_state(connection, STUDY, 1, StudyState.FAILED, "broken")
+        assert settle_study(connection, STUDY, 1) is StudyState.FAILED
         queue.requeue(connection, job_id)
         study = find_study(connection, STUDY)
     assert study is not None

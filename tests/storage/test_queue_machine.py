@@ -15,7 +15,7 @@ from storage.errors import IllegalTransition, LeaseLost
 from storage.lifecycle import JOB, JobState, StudyState, allows
 from storage.queue import POISON_ATTEMPTS, Lease
 from storage.schema import metadata
-from storage.studies import find_study, set_study_state
+from storage.studies import find_study, leave_receiving
 from tests.storage.samples import expire_leases, instance, record
 
 STUDIES = ("1.1", "1.2", "1.3")
@@ -64,7 +64,7 @@ class QueueMachine(RuleBasedStateMachine):
             found = find_study(connection, study)
             assert found is not None
             job_id = queue.enqueue(connection, study, found.revision, "p", priority=priority, max_attempts=max_attempts)
-            assert set_study_state(connection, study, found.revision, StudyState.QUEUED)
+            assert leave_receiving(connection, study, found.revision, StudyState.QUEUED)
         assert job_id not in self.jobs
         self.revisions[study] = found.revision
         for job in self.jobs.values():

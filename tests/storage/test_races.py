@@ -10,18 +10,20 @@ from threading import Barrier
 from typing import TypeVar
 
 import pytest
+from sqlalchemy import update
 
 from storage import outbox, queue
 from storage.database import Connection, Database
 from storage.errors import LeaseLost
 from storage.lifecycle import JobState, StudyState
+from storage.schema import studies
 from storage.studies import (
     Recorded,
     due_studies,
     find_study,
     instances_of,
+    leave_receiving,
     record_instance,
-    set_study_state,
     settle_study,
 )
 from tests.storage.samples import STUDY, claim, instance, queued_deliveries, queued_job, record
@@ -138,8 +140,8 @@ def test_many_late_images_raise_the_revision_once(db: Database) -> None:
     """Eight images that come together after the end begin one new revision, not eight."""
     record(db, instance(0))
     with db.transaction() as connection:
-        set_study_state(connection, STUDY, 1, StudyState.QUEUED)
-        set_study_state(connection, STUDY, 1, StudyState.DONE)
+        leave_receiving(connection, STUDY, 1, StudyState.QUEUED)
+        connection.execute(update(studies).values(state=StudyState.DONE))
     assert together(lambda number: record(db, instance(number + 1))) == [[Recorded.NEW]] * THREADS
     with db.transaction() as connection:
         study = find_study(connection, STUDY)
@@ -157,7 +159,7 @@ def test_dispatchers_queue_a_study_once(db: Database) -> None:
             found = due_studies(connection, 0, 0)
             for due in found:
                 queue.enqueue(connection, due.study_instance_uid, due.revision, "mammo-mass")
-                assert set_study_state(connection, due.study_instance_uid, due.revision, StudyState.QUEUED)
+                assert leave_receiving(connection, due.study_instance_uid, due.revision, StudyState.QUEUED)
             return [due.study_instance_uid for due in found]
 
     dispatched = Counter(uid for uids in together(dispatch) for uid in uids)
@@ -176,7 +178,7 @@ def test_an_image_during_dispatch_is_either_in_time_or_late(db: Database) -> Non
         while not queued:  # a study that is just being written is left for the next round
             with db.transaction() as connection:
                 for due in due_studies(connection, 0, 0):
-                    queued = set_study_state(connection, STUDY, due.revision, StudyState.QUEUED)
+                    queued = leave_receiving(connection, STUDY, due.revision, StudyState.QUEUED)
 
     together(act)
     with db.transaction() as connection:

@@ -7,7 +7,6 @@ from sqlalchemy import null, update
 
 from storage.clock import database_now
 from storage.database import Database
-from storage.errors import NotFound
 from storage.lifecycle import StudyState
 from storage.schema import studies
 from storage.studies import (
@@ -18,8 +17,8 @@ from storage.studies import (
     find_instance,
     find_study,
     instances_of,
+    leave_receiving,
     restart_quiet_timers,
-    set_study_state,
     study_counts,
 )
 from tests.storage.samples import COMPREHENSIVE_3D_SR, DIGITAL_MAMMOGRAPHY, STUDY, instance, record, scout
@@ -64,7 +63,7 @@ def test_the_same_bytes_again_change_nothing(db: Database) -> None:
     """A repeated instance is SAME; the study keeps its state, its revision and its times."""
     record(db, instance())
     with db.transaction() as connection:
-        set_study_state(connection, STUDY, 1, StudyState.QUEUED)
+        leave_receiving(connection, STUDY, 1, StudyState.QUEUED)
     before = study(db)
     assert record(db, instance(), instance()) == [Recorded.SAME, Recorded.SAME]
     assert study(db) == before
@@ -138,7 +137,7 @@ def test_after_a_crash_no_study_is_due_at_once(db: Database) -> None:
     record(db, instance(1), instance(1, "1.2"))
     age(db, first_s=5000, last_s=4000)
     with db.transaction() as connection:
-        set_study_state(connection, "1.2", 1, StudyState.QUEUED)
+        leave_receiving(connection, "1.2", 1, StudyState.QUEUED)
         assert restart_quiet_timers(connection) == 1
     assert due(db, 60, 600) == {}
     age(db, first_s=5000, last_s=4000, restarted_s=59)
@@ -174,7 +173,7 @@ def test_the_oldest_studies_are_due_first_and_only_while_receiving(db: Database)
         record(db, instance(1, f"1.{number}"))
         age(db, first_s=first_s, last_s=50, uid=f"1.{number}")
     with db.transaction() as connection:
-        set_study_state(connection, "1.4", 1, StudyState.QUEUED)
+        leave_receiving(connection, "1.4", 1, StudyState.QUEUED)
         assert [one.study_instance_uid for one in due_studies(connection, 10, 999, limit=2)] == ["1.2", "1.3"]
         assert [one.study_instance_uid for one in due_studies(connection, 10, 999)] == ["1.2", "1.3", "1.1"]
 
@@ -183,20 +182,18 @@ def test_a_state_for_an_old_revision_is_not_set(db: Database) -> None:
     """Who decided on fewer images is told so, and nothing changes."""
     record(db, instance(1))
     with db.transaction() as connection:
-        assert set_study_state(connection, STUDY, 1, StudyState.QUEUED)
+        assert leave_receiving(connection, STUDY, 1, StudyState.QUEUED)
     record(db, instance(2))
     with db.transaction() as connection:
-        assert not set_study_state(connection, STUDY, 1, StudyState.DONE)
-        assert not set_study_state(connection, STUDY, 1, StudyState.QUEUED)
+        assert not leave_receiving(connection, STUDY, 1, StudyState.QUEUED)
     assert study(db).state is StudyState.RECEIVING
 
 
 def test_states_are_set_with_their_reason_and_counted(db: Database) -> None:
-    """An operator sees why; a study that is not there is an error."""
+    """An operator sees why; a study that is not there is not moved."""
     record(db, instance(1), instance(1, "1.2"))
     with db.transaction() as connection:
-        assert set_study_state(connection, STUDY, 1, StudyState.UNMATCHED, "no model takes modality SR")
-        with pytest.raises(NotFound, match=r"9\.9"):
-            set_study_state(connection, "9.9", 1, StudyState.QUEUED)
+        assert leave_receiving(connection, STUDY, 1, StudyState.UNMATCHED, "no model takes modality SR")
+        assert not leave_receiving(connection, "9.9", 1, StudyState.QUEUED)
         assert study_counts(connection) == dict.fromkeys(StudyState, 0) | {"receiving": 1, "unmatched": 1}
     assert study(db).reason == "no model takes modality SR"

@@ -124,6 +124,9 @@ def show(shown: Overview, console: Console) -> None:
     ):
         for line in lines:
             _line(console, f"{what}: {escape(line)}")
+    again = [("failed", shown.failed), ("unmatched", shown.not_analysed)]
+    for state in (state for state, lines in again if lines):
+        _line(console, f"once what stood in the way is mended: `dicomnode reanalyse --state {state}`")
     for trouble in shown.troubles:
         _line(
             console,

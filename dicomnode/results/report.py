@@ -173,7 +173,7 @@ def _measurements(study: StudyAnalysis, finding: TrackedFinding) -> list[Dataset
     shape = f"{size.shape}; {size.basis}"
     measured = [
         _measurement(codes.CERTAINTY_OF_FINDING, per_cent(detection.score), codes.PERCENT, DETECTION_SCORE),
-        _measurement(codes.LONG_AXIS, round(size.long_axis, 1), length, shape),
+        _measurement(codes.LONG_AXIS, round(size.long_axis, 1 if size.in_mm else 0), length, shape),
     ]
     if size.area is not None:
         measured.append(_measurement(codes.AREA, round(size.area, 1), surface, f"area of the outline; {size.basis}"))

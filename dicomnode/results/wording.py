@@ -55,9 +55,9 @@ def verdict(study: StudyAnalysis) -> Verdict:
 def finding_sentence(finding: TrackedFinding) -> str:
     """One finding in a line, for example "Finding 1 (left MLO): Mass, detection score 87 %, 12.4 mm."."""
     size = size_of(finding.detection, finding.image.source.spacing)
-    unit = "mm" if size.in_mm else "pixels"
+    length = f"{size.long_axis:.1f} mm" if size.in_mm else f"{size.long_axis:.0f} pixels"
     score = f"detection score {100 * finding.detection.score:.0f} %"
-    return f"{finding.identifier}: {finding.label.meaning}, {score}, {size.long_axis:.1f} {unit}."
+    return f"{finding.identifier}: {finding.label.meaning}, {score}, {length}."
 
 
 def _on_views(seen: Coverage) -> Iterator[str]:

@@ -95,7 +95,10 @@ def test_why_a_study_failed_is_shown(stores: Stores, receive: Receive) -> None:
         assert lease is not None
         queue.complete(connection, lease, summary="no image", failure="No image could be [analysed].")
         studies.settle_study(connection, lease.study_instance_uid, lease.revision)
-    assert _shown(stores, width=20).splitlines()[-1] == "could not be processed: 1.2.3: No image could be [analysed]."
+    assert _shown(stores, width=20).splitlines()[-2:] == [
+        "could not be processed: 1.2.3: No image could be [analysed].",
+        "once what stood in the way is mended: `dicomnode reanalyse --state failed`",
+    ]
 
 
 def test_what_a_destination_did_not_take_is_shown(stores: Stores, receive: Receive) -> None:

@@ -131,7 +131,7 @@ def test_a_finding_in_a_line() -> None:
     digital = run_over([(digital_header(), [disc_detection()])])
     film = run_over([(film_header(), [box_detection()])])
     assert finding_sentence(track(digital)[0]) == "Finding 1 (left MLO): Mass, detection score 87 %, 4.1 mm."
-    assert finding_sentence(track(film)[0]) == "Finding 1 (left MLO): Mass, detection score 55 %, 50.5 pixels."
+    assert finding_sentence(track(film)[0]) == "Finding 1 (left MLO): Mass, detection score 55 %, 50 pixels."
 
 
 def test_an_unknown_label_is_an_error() -> None:

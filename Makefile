@@ -40,7 +40,7 @@ torture: venv ## kill -9 a node a thousand times (KILLS) and look whether anythi
 	sh tests/support/install-peers.sh
 	$(BIN)/python -m tests.torture --kills $(KILLS) --out build/torture
 
-fuzz: venv ## send a receiver 100,000 broken messages (INPUTS) and look whether it breaks
+fuzz: venv ## send 100,000 broken things (INPUTS) to all that listens, asks or reads, and look whether it breaks
 	$(BIN)/python -m tests.fuzz --inputs $(INPUTS)
 
 lint: venv ## ruff, mypy and the import contract

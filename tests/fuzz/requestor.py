@@ -4,18 +4,27 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
 from pydicom import Dataset
 
 from dicomnode import wire
-from dicomnode.config import DestinationSettings
-from dicomnode.errors import DeliveryFailed
+from dicomnode.config import DestinationSettings, PullSettings
+from dicomnode.errors import DeliveryFailed, QueryFailed, RetrievalFailed
+from dicomnode.fetched import Fetched
+from dicomnode.find import Caller
+from dicomnode.intake import Intake
+from dicomnode.remote import Pacs, RemoteInstance, Wanted
+from dicomnode.retrieve import DimsePacs
+from dicomnode.web import WebPacs
 from dicomnode.wire import DicomWire, OutgoingFile
-from tests.fuzz.answers import Answer, How
-from tests.fuzz.inputs import SOP_CLASS
+from storage.archive import Archive
+from storage.database import Database
+from tests.fuzz.answers import Answer, Asked, How
+from tests.fuzz.inputs import INSTANCE, SOP_CLASS
 from tests.fuzz.target import Broken
 from tests.support import studies
 
@@ -90,38 +99,62 @@ class HostileArchive:
 
 
 class Requesting:
-    """The sender's wire under fire. inputs: how many scripts were played; ends: how they ended."""
+    """What asks an archive, under fire. inputs: how many conversations there were; ends: how they ended."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, web: bool) -> None:
         self._archive = HostileArchive()
-        self._destination = DestinationSettings(
+        destination = DestinationSettings(
             name="pacs", ae_title="ARCHIVE", host="127.0.0.1", port=self._archive.port, connect_timeout_s=PATIENCE_S
         )
+        self._destination = destination
         self._wire = DicomWire("NODE", on_report=lambda _: 0)
         self._files = [_file(folder / f"{number}.dcm", number) for number in range(FILES)]
+        self._database = Database.open(f"sqlite:///{folder}/node.db")
+        self._database.migrate()
+        intake = Intake(self._database, Archive(folder / "archive", min_free_bytes=0), 10_000_000, frozenset({"MG"}))
+        fetched = Fetched(intake, "ARCHIVE")
+        if web:
+            url = f"http://127.0.0.1:{self._archive.port}"
+            settings = PullSettings(source="pacs", method="dicomweb", url=url, timeout_s=ANSWER_S)
+            self._open_pacs: Callable[[], Pacs] = partial(WebPacs, settings, ANSWER_S, fetched)
+        else:
+            caller = Caller(destination, "NODE", None)
+            self._open_pacs = partial(DimsePacs, caller, ANSWER_S, ANSWER_S, "NODE", fetched)
+        self.example = self._files[0].path.read_bytes()
         self.inputs = 0
         self.ends: dict[str, int] = {}
 
-    def send(self, script: Sequence[Answer]) -> None:
-        """Deliver to an archive that plays the script. Raises Broken."""
+    def send(self, conversation: tuple[Asked, Sequence[Answer]]) -> None:
+        """Ask an archive that plays the script. Raises Broken."""
+        asked, self._archive.script = conversation
         self.inputs += 1
-        self._archive.script = script
         started = time.monotonic()
         try:
-            sent = self._wire.send(self._destination, self._files, "2.25.9", lambda: None)
-            end = f"{len(sent.statuses)} tried"
-        except DeliveryFailed:
-            end = "no association"
+            end = self._ask(asked)
+        except (DeliveryFailed, QueryFailed, RetrievalFailed) as error:
+            end = type(error).__name__
         except Exception as error:
-            raise Broken(f"the sender is not told what it knows: {error!r}") from error
+            raise Broken(f"whoever asked is not told what it knows: {error!r}") from error
         took_s = time.monotonic() - started
         if took_s > PATIENCE_S:
-            raise Broken(f"the archive kept the sender for {took_s:.1f} s")
+            raise Broken(f"the archive kept us for {took_s:.1f} s")
+        end = f"{asked.name} {end}"
         self.ends[end] = self.ends.get(end, 0) + 1
+
+    def _ask(self, asked: Asked) -> str:
+        if asked is Asked.STORE:
+            sent = self._wire.send(self._destination, self._files, "2.25.9", lambda: None)
+            return f"{len(sent.statuses)} tried"
+        if asked is Asked.FIND:
+            return f"{len(self._open_pacs().series('2.25.1'))} found"
+        image = RemoteInstance(INSTANCE, SOP_CLASS)
+        self._open_pacs().retrieve(Wanted("2.25.1", "2.25.2", (image,), is_whole=True))
+        return "given"
 
     def close(self) -> None:
         """Let the archive go."""
         self._archive.close()
+        self._database.close()
 
 
 def _file(path: Path, number: int) -> OutgoingFile:
@@ -132,10 +165,10 @@ def _file(path: Path, number: int) -> OutgoingFile:
 
 
 @contextlib.contextmanager
-def requesting(folder: Path) -> Iterator[Requesting]:
-    """A sender's wire and its archive; answers are waited for briefly."""
+def requesting(folder: Path, *, web: bool = False) -> Iterator[Requesting]:
+    """What asks, and its archive; answers are waited for briefly. web: the PACS speaks DICOMweb."""
     with mock.patch.object(wire, "ANSWER_S", ANSWER_S):
-        found = Requesting(folder)
+        found = Requesting(folder, web=web)
         try:
             yield found
         finally:

@@ -1,35 +1,76 @@
-"""Many inputs in a row against one receiver; the first that breaks it is made as small as possible."""
+"""Many inputs in a row against one thing; the first that breaks it is made as small as possible."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
-from tests.fuzz.inputs import Input, inputs
-from tests.fuzz.target import Broken, Target, target
+from tests.fuzz.answers import conversations, pages
+from tests.fuzz.files import configurations, harms
+from tests.fuzz.inputs import inputs
+from tests.fuzz.keeping import configuring, keeping
+from tests.fuzz.requestor import requesting
+from tests.fuzz.target import Target, target
 
 ROUND = 2_000  # of one seed; what Hypothesis remembers of a round is then forgotten
-MEMORY_GROWTH_MB = 40.0
+FIRST_ROUND = 200
 
 
-def fuzz(folder: Path, number: int, first_seed: int, say: Callable[[str], None]) -> Target:
+class Subject(Protocol):
+    """What is under fire. inputs: how many it was sent; ends: what came of them."""
+
+    inputs: int
+    ends: dict[str, int]
+
+    def send(self, item: Any) -> None:
+        """Send one input. Raises Broken."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What may be put under fire. share: of all inputs; strategy: what is sent, for what it is sent to."""
+
+    share: float
+    open: Callable[[Path], AbstractContextManager[Any]]
+    strategy: Callable[[Any], st.SearchStrategy[Any]]
+
+
+KINDS: Mapping[str, Kind] = {
+    "receiver": Kind(0.5, target, lambda _: inputs),
+    "tls": Kind(0.1, partial(target, tls=True), lambda _: inputs),
+    "pynetdicom": Kind(0.02, partial(target, acceptor="pynetdicom"), lambda _: inputs),
+    "requestor": Kind(0.05, requesting, lambda _: conversations),
+    "web": Kind(0.03, partial(requesting, web=True), lambda subject: pages(subject.example)),
+    "archive": Kind(0.1, keeping, lambda subject: harms(subject.example)),
+    "configuration": Kind(0.2, configuring, lambda _: configurations),
+}
+
+
+def fuzz(kind: Kind, folder: Path, number: int, first_seed: int, say: Callable[[str], None]) -> Subject:
     """Send `number` inputs. Raises Broken, after printing the smallest input that shows it."""
-    with target(folder) as found:
-        _round(found, min(number, 200), first_seed)  # what is loaded at the first use is no leak
-        before, memory_mb = found.open_things(), found.memory_mb()
+    with kind.open(folder) as subject:
+        strategy = kind.strategy(subject)
+        _round(subject, strategy, min(number, FIRST_ROUND), first_seed)  # what is loaded at the first use is no leak
+        if isinstance(subject, Target):
+            subject.begin_to_watch()
         round_seed = first_seed
-        while found.inputs < number:
+        while subject.inputs < number:
             round_seed += 1
-            _round(found, min(ROUND, number - found.inputs), round_seed)
-            say(f"{found.inputs} inputs, {found.memory_mb():.0f} MB")
-        found.wait_for_calm(before)
-        grown_mb = found.memory_mb() - memory_mb
-        if grown_mb > MEMORY_GROWTH_MB:
-            raise Broken(f"{grown_mb:.0f} MB more memory after {found.inputs} inputs")
+            _round(subject, strategy, min(ROUND, number - subject.inputs), round_seed)
+            say(f"{subject.inputs} inputs")
+        if isinstance(subject, Target):
+            subject.check()
+        found: Subject = subject
         return found
 
 
-def _round(found: Target, number: int, round_seed: int) -> None:
+def _round(subject: Subject, strategy: st.SearchStrategy[Any], number: int, round_seed: int) -> None:
     @seed(round_seed)
     @settings(
         max_examples=number,
@@ -38,8 +79,8 @@ def _round(found: Target, number: int, round_seed: int) -> None:
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(item=inputs)
-    def send(item: Input) -> None:
-        found.send(item)
+    @given(item=strategy)
+    def send(item: Any) -> None:
+        subject.send(item)
 
     send()

@@ -20,6 +20,7 @@ from tests.support.waiting import wait_until
 VERIFICATION = "1.2.840.10008.1.1"
 PATIENCE_S = 60.0  # nothing here takes a second, but the machine may be busy
 ECHO_EVERY = 25
+MEMORY_GROWTH_MB = 40.0
 C_ECHO_RQ = 0x0030
 
 
@@ -28,7 +29,7 @@ class Broken(AssertionError):  # noqa: N818  what it is
 
 
 class Target:
-    """One receiver under fire. inputs: how many it was sent; answers: of C-STORE, by status.
+    """One receiver under fire. inputs: how many it was sent; ends: its answers to C-STORE.
 
     tls: where it speaks nothing else.
     """
@@ -39,8 +40,9 @@ class Target:
         self._process = Path("/proc") / str(number)
         self._storing: RawAssociation | None = None
         self._echoing = self._associate(VERIFICATION)
+        self._before, self._memory_mb = self.open_things(), self.memory_mb()
         self.inputs = 0
-        self.answers: dict[int, int] = {}
+        self.ends: dict[str, int] = {}
 
     def send(self, item: Input) -> None:
         """Send one input. Raises Broken."""
@@ -67,6 +69,17 @@ class Target:
             raise Broken(f"no answer to C-ECHO: {error}") from error
         if answer.status:
             raise Broken(f"C-ECHO was answered 0x{answer.status:04X}")
+
+    def begin_to_watch(self) -> None:
+        """What is open and held by now is no leak."""
+        self._before, self._memory_mb = self.open_things(), self.memory_mb()
+
+    def check(self) -> None:
+        """Look whether more is left open or held than was. Raises Broken."""
+        self.wait_for_calm(self._before)
+        grown_mb = self.memory_mb() - self._memory_mb
+        if grown_mb > MEMORY_GROWTH_MB:
+            raise Broken(f"{grown_mb:.0f} MB more memory after {self.inputs} inputs")
 
     def memory_mb(self) -> float:
         """Resident memory."""
@@ -113,7 +126,8 @@ class Target:
             self._storing.close()
             self._storing = None
             raise Broken(f"a C-STORE request got no answer: {error}") from error
-        self.answers[answer.status] = self.answers.get(answer.status, 0) + 1
+        end = f"C-STORE 0x{answer.status:04X}"
+        self.ends[end] = self.ends.get(end, 0) + 1
 
     def _speak(self, item: Input) -> None:
         """Send, say that nothing more comes, and read until the receiver ends it too."""
@@ -150,9 +164,11 @@ class Target:
 
 @contextmanager
 def target(folder: Path, acceptor: str = "own", *, tls: bool = False) -> Iterator[Target]:
-    """A running receiver."""
+    """A running receiver. One of pynetdicom's keeps some of its threads until a peer was silent for long."""
     identity = issue(trustme.CA(), "peer", folder / "tls")
     other: dict[str, dict[str, object]] = {"logging": {"level": "WARNING"}, "receiver": {"acceptor": acceptor}}
+    if acceptor != "own":
+        other["node"] = {"network_timeout_s": 2.0, "maximum_associations": 500, "maximum_associations_per_peer": 500}
     if tls:
         files = identity.settings().model_dump()
         other["tls"] = {name: str(path) for name, path in files.items()}

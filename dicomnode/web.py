@@ -3,12 +3,17 @@
 Instances are streamed into the intake as they are stored there, so that memory does not grow with their size.
 """
 
+import contextlib
+import json
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from email.message import Message
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import httpx
 from pydicom import Dataset
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks  # not there at run time
 
 PAGE = 200
+PATIENCE = 3.0  # how many times the time for one answer a page may take, however it comes
+LONGEST_PAGE_BYTES = 1 << 26
 LONGEST_LIST = 100_000  # a server that ignores `offset` gives the first page for ever
 AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
@@ -55,7 +62,9 @@ class WebPacs:
         auth = (settings.user, settings.password.get_secret_value()) if settings.user and settings.password else None
         self._url = settings.url.rstrip("/")
         self._timeout_s = settings.timeout_s
+        self._answer_s = answer_s
         self._fetched = fetched
+        self._cutter = Cutter()
         self._client = httpx.Client(
             auth=auth, timeout=answer_s, verify=_trust(settings.authorities), transport=transport
         )
@@ -90,8 +99,9 @@ class WebPacs:
             )
             try:
                 self._fetch(path, until)
-            except httpx.TransportError as error:
-                raise RetrievalFailed(f"{self._url} cannot be reached ({type(error).__name__})") from None
+            except httpx.RequestError as error:
+                if time.monotonic() < until:
+                    raise RetrievalFailed(f"{self._url} cannot be reached ({type(error).__name__})") from None
             except (NotAFile, MultipartParseError) as error:
                 faults.append(f"{self._url} gave something else than an instance: {error}")
             except RefusedInstance as refused:
@@ -114,24 +124,45 @@ class WebPacs:
 
     def _page(self, path: str, query: Mapping[str, str]) -> list[Dataset]:
         try:
-            answer = self._client.get(self._url + path, params=query, headers={"Accept": "application/dicom+json"})
-        except httpx.TransportError as error:
+            with self._cutter.within(self._answer_s * PATIENCE):
+                status, content = self._get(path, query)
+        except httpx.RequestError as error:
             raise QueryFailed(f"{self._url} cannot be reached ({type(error).__name__})") from None
-        if answer.status_code == httpx.codes.NO_CONTENT:
+        if status == httpx.codes.NO_CONTENT:
             return []
-        if answer.status_code != httpx.codes.OK:
-            raise QueryFailed(f"{self._url} answered {_status(answer)}")
+        if status != httpx.codes.OK:
+            raise QueryFailed(f"{self._url} answered {_status(status)}")
         try:
-            return [Dataset.from_json(item) for item in answer.json()]
+            return [Dataset.from_json(item) for item in json.loads(content)]
         except Exception as error:  # noqa: BLE001  whatever pydicom raises on what a stranger sent is the stranger's
             raise QueryFailed(f"{self._url} gave an answer that is none ({type(error).__name__})") from None
 
-    def _fetch(self, path: str, until: float) -> None:
+    def _get(self, path: str, query: Mapping[str, str]) -> tuple[int, bytes]:
+        """Status and content. Raises QueryFailed, httpx.RequestError."""
+        content = bytearray()
+        headers = {"Accept": "application/dicom+json"}
         with self._client.stream(
-            "GET", self._url + path, headers={"Accept": AS_STORED}, timeout=self._timeout_s
+            "GET", self._url + path, params=query, headers=headers, extensions=self._cutter.extensions
         ) as answer:
+            for chunk in answer.iter_bytes():
+                content += chunk
+                if len(content) > LONGEST_PAGE_BYTES:
+                    raise QueryFailed(f"{self._url} gives more than {LONGEST_PAGE_BYTES} bytes at once")
+            return answer.status_code, bytes(content)
+
+    def _fetch(self, path: str, until: float) -> None:
+        with (
+            self._cutter.within(until - time.monotonic()),
+            self._client.stream(
+                "GET",
+                self._url + path,
+                headers={"Accept": AS_STORED},
+                timeout=self._timeout_s,
+                extensions=self._cutter.extensions,
+            ) as answer,
+        ):
             if answer.status_code != httpx.codes.OK:
-                raise _Unwilling(f"{self._url} answered {_status(answer)}")
+                raise _Unwilling(f"{self._url} answered {_status(answer.status_code)}")
             parts = _Parts(self._fetched)
             try:
                 parser = MultipartParser(_boundary(answer), parts.callbacks())
@@ -143,6 +174,37 @@ class WebPacs:
                 parts.check()
             finally:
                 parts.abandon()
+
+
+class Cutter:
+    """Cuts a client's connections when a request has had its time: httpx limits each reading, and not all of them.
+
+    extensions: for every request, to be told of the connections.
+    """
+
+    def __init__(self) -> None:
+        self.extensions = {"trace": self._trace}
+        self._connections: WeakSet[socket.socket] = WeakSet()
+
+    @contextlib.contextmanager
+    def within(self, limit_s: float) -> Iterator[None]:
+        """What is read inside ends soon after the limit."""
+        timer = threading.Timer(limit_s, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _trace(self, event: str, details: Mapping[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._connections.add(details["return_value"].get_extra_info("socket"))
+
+    def _cut(self) -> None:
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)  # an SSLSocket's own would be told to TLS
 
 
 class _Unwilling(Exception):  # noqa: N818  an answer
@@ -212,9 +274,9 @@ def _boundary(answer: httpx.Response) -> bytes:
     return boundary.encode()
 
 
-def _status(answer: httpx.Response) -> str:
-    refused = answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
-    return f"{answer.status_code}" + (" (user or password is wrong)" if refused else "")
+def _status(code: int) -> str:
+    refused = code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+    return f"{code}" + (" (user or password is wrong)" if refused else "")
 
 
 def _trust(authorities: Path | None) -> ssl.SSLContext:

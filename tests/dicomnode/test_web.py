@@ -1,7 +1,13 @@
 """DICOMweb servers that answer well, badly, or without end; a real one is asked in the end-to-end tests."""
 
+import contextlib
+import gzip
 import io
-from collections.abc import Callable
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -9,6 +15,7 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import JPEG2000MC, UID
 
+from dicomnode import web
 from dicomnode.assembly import Stores
 from dicomnode.config import PullSettings
 from dicomnode.errors import ConfigurationError, QueryFailed, RetrievalFailed
@@ -163,3 +170,64 @@ def test_authorities_that_cannot_be_read_are_said(intake: Intake, tmp_path: Path
     settings = SETTINGS.model_copy(update={"authorities": tmp_path / "none.pem"})
     with pytest.raises(ConfigurationError, match=r"none\.pem"):
         WebPacs(settings, 5, Fetched(intake, "PACS"))
+
+
+LIST = b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [(LIST, b"X: y\r\n"), (LIST + b"\r\n", b" "), (LIST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n")],
+    ids=["headers", "body", "chunks"],
+)
+def test_a_server_that_drips_is_not_waited_for(intake: Intake, first: bytes, again: bytes) -> None:
+    """Each drop comes in time, and the answer never would; where it is asked what it has, all studies would wait."""
+    with _endless(first, again) as port:
+        settings = SETTINGS.model_copy(update={"url": f"http://127.0.0.1:{port}", "timeout_s": 0.5})
+        server = WebPacs(settings, 0.2, Fetched(intake, "PACS"))
+        started = time.monotonic()
+        with pytest.raises(QueryFailed, match=r"cannot be reached|is none"):
+            server.series("1.2.3")
+        with pytest.raises(RetrievalFailed, match=r"needs more than 0\.5 s|an answer of type"):
+            server.retrieve(_wanted(mammogram("1.2.3", "1.2.3.1")))
+        assert time.monotonic() - started < 10
+
+
+@contextmanager
+def _endless(first: bytes, again: bytes) -> Iterator[int]:
+    """A server that says the same for ever, after a beginning. Gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve(connection: socket.socket) -> None:
+            with contextlib.suppress(OSError), connection:
+                connection.recv(1 << 16)
+                connection.sendall(first)
+                while True:
+                    connection.sendall(again)
+                    time.sleep(0.05)
+
+        def listen() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=listen, daemon=True).start()
+        yield int(listener.getsockname()[1])
+
+
+def test_a_page_without_end_is_not_kept(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where little comes over the wire: it may be packed."""
+    monkeypatch.setattr(web, "LONGEST_PAGE_BYTES", 1000)
+    packed = httpx.Response(200, headers={"Content-Encoding": "gzip"}, content=gzip.compress(bytes(100_000)))
+    with pytest.raises(QueryFailed, match="more than 1000 bytes"):
+        _server(intake, lambda _: packed).series("1.2.3")
+
+
+def test_what_is_not_packed_as_it_says_is_told(intake: Intake) -> None:
+    """Both where a list and where an image was asked for."""
+    wrong = {"headers": {"Content-Encoding": "gzip", **MULTIPART}, "stream": httpx.ByteStream(b"not packed at all")}
+    server = _server(intake, lambda _: httpx.Response(200, **wrong))
+    with pytest.raises(QueryFailed, match="DecodingError"):
+        server.series("1.2.3")
+    with pytest.raises(RetrievalFailed, match="DecodingError"):
+        server.retrieve(_wanted(mammogram("1.2.3", "1.2.3.1")))

@@ -33,7 +33,11 @@ def web_pacs(holdings: Callable[[], Holdings]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Say nothing on standard error."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that was killed is nothing to speak of."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -92,7 +92,7 @@ class PacsHasMore:
 
     count: number of instances by modality that the PACS has of a study; raises QueryFailed. modalities: those that
     count here, for a PACS also holds what it does not route to us, and our own results. on_more: is told of a study
-    that it has more of, once for each answer.
+    that it has more of, once for each answer, and of one that it may have more of, since it did not answer.
     """
 
     def __init__(
@@ -111,9 +111,12 @@ class PacsHasMore:
         self._answers: dict[str, tuple[float, int]] = {}
 
     def against(self, study: DueStudy) -> str:
-        """See Evidence. A PACS that cannot be asked is no evidence: the study goes on, and the log says so."""
+        """See Evidence. A PACS that cannot be asked is no evidence: the study goes on, and the log says so.
+
+        What it may lack is fetched once the PACS is back, and then runs the study again.
+        """
         known = self._answers.get(study.study_instance_uid)
-        expected = self._expected(study.study_instance_uid)
+        expected = self._expected(study)
         with self._database.transaction() as connection:
             instances = instances_of(connection, study.study_instance_uid)
         here = sum(item.modality in self._modalities for item in instances)
@@ -124,7 +127,8 @@ class PacsHasMore:
         self._answers.pop(study.study_instance_uid, None)
         return ""
 
-    def _expected(self, study_instance_uid: str) -> int:
+    def _expected(self, study: DueStudy) -> int:
+        study_instance_uid = study.study_instance_uid
         asked_at, expected = self._answers.get(study_instance_uid, (None, 0))
         if asked_at is not None and time.monotonic() - asked_at < self._pause_s:
             return expected
@@ -132,6 +136,8 @@ class PacsHasMore:
             counts = self._count(study_instance_uid)
         except QueryFailed as error:
             log.warning("completeness not asked", study_instance_uid=study_instance_uid, reason=str(error))
+            if self._on_more is not None:
+                self._on_more(study)
             return 0
         expected = sum(number for modality, number in counts.items() if modality in self._modalities)
         now = time.monotonic()

@@ -92,6 +92,21 @@ def test_a_pacs_that_cannot_be_asked_holds_nothing_up(stores: Stores, receive: R
     assert _dispatcher(stores, PacsHasMore(stores.database, count, frozenset({"MG"}), 3600)).do_one_round()
 
 
+def test_what_a_pacs_that_cannot_be_asked_may_have_is_still_fetched(stores: Stores, receive: Receive) -> None:
+    """The study goes on, and is to lack nothing in the end because the PACS was away for a moment."""
+    receive("1.2.3")
+    told: list[str] = []
+
+    def count(study: str) -> Mapping[str, int]:
+        raise QueryFailed(study)
+
+    evidence = PacsHasMore(
+        stores.database, count, frozenset({"MG"}), 3600, lambda study: told.append(study.study_instance_uid)
+    )
+    assert _dispatcher(stores, evidence).do_one_round()
+    assert told == ["1.2.3"]
+
+
 def _series(modality: str, number: int | None) -> Dataset:
     series = Dataset()
     series.QueryRetrieveLevel = "SERIES"

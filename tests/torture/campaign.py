@@ -30,13 +30,13 @@ from tests.torture.shape import LEASE_S, Shape
 from tests.torture.web import web_pacs
 
 KILLS_IN_A_ROW = 3  # by turns with nothing else wrong, and within one fault
-NOT_ASKED = "completeness not asked"
 CHILDREN = 0.5  # share of the kills that hit a child of a process that has some
 EVENTS = frozenset(
     {
         "commitment overdue",
         "commitment unknown",
         "committed",
+        "completeness not asked",
         "delivery failed",
         "delivery recovered",
         "fetched",
@@ -109,10 +109,7 @@ class Campaign:
             self._torture(crew, rng, self._breakable(crew, peer, "" if no_disk else disk, server, storage))
             self._settle(crew, pacs, database)
             self._wrong += pacs.failures
-            unasked = {line["study_instance_uid"] for line in self._lines() if line["event"] == NOT_ASKED}
-            self._wrong += verdict.judge(
-                database, archive, pacs.studies, peer.requests, unasked, removes=self.shape.retention
-            )
+            self._wrong += verdict.judge(database, archive, pacs.studies, peer.requests, removes=self.shape.retention)
             self._wrong += [f"left in incoming: {path.name}" for path in (config.archive_path / "incoming").iterdir()]
         return Outcome(
             kills=self.kills,

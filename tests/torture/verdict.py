@@ -1,13 +1,12 @@
 """Nothing that was acknowledged is lost, no result is missing, none is there twice."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset
 
 from dicomnode.inspection import check_archive
-from storage import outbox, queue, studies
+from storage import outbox, queue, retrievals, studies
 from storage.archive import Archive
 from storage.database import Database
 from storage.lifecycle import DeliveryState, JobState, StudyState
@@ -21,8 +20,16 @@ def unfinished(database: Database) -> dict[str, int]:
             **{f"studies {state}": count for state, count in studies.study_counts(connection).items()},
             **{f"jobs {state}": count for state, count in queue.job_counts(connection).items()},
             **{f"deliveries {state}": count for state, count in outbox.delivery_counts(connection).items()},
+            **{f"retrievals {state}": count for state, count in retrievals.retrieval_counts(connection).items()},
         }
-    final = {"studies done", "studies removed", "jobs done", "jobs superseded", "deliveries delivered"}
+    final = {
+        "studies done",
+        "studies removed",
+        "jobs done",
+        "jobs superseded",
+        "deliveries delivered",
+        "retrievals done",
+    }
     return {name: count for name, count in counts.items() if count and name not in final}
 
 
@@ -31,14 +38,12 @@ def judge(
     archive: Archive,
     sent: Sequence[Sent],
     received: Sequence[Dataset],
-    unasked: Collection[str],
     *,
     removes: bool,
 ) -> Iterator[str]:
     """Every fault, one line each. received: what came to the destination, repeats included; removes: see below.
 
-    unasked: studies that went on because the PACS could not say whether it has more of them. Where retention removes
-    studies, no more is known of one that it has removed than that its results went before.
+    Where retention removes studies, no more is known of one that it has removed than that its results went before.
     """
     yield from (f"archive: {problem.object_key}: {problem.reason}" for problem in check_archive(database, archive))
     by_study: dict[str, list[Dataset]] = defaultdict(list)
@@ -47,20 +52,11 @@ def judge(
     known = {study.uid for study in sent}
     yield from (f"{uid}: a result of a study that nobody sent" for uid in by_study.keys() - known)
     for study in sent:
-        if study.uid in unasked:
-            study = _as_far_as_it_came(database, study)  # noqa: PLW2901  what was sent, seen from there
         if removes and _was_removed(database, study.uid):
             faults = _judge_removed(archive, database, study, by_study[study.uid])
         else:
             faults = _judge_study(database, study, by_study[study.uid])
         yield from (f"{study.uid}: {fault}" for fault in faults)
-
-
-def _as_far_as_it_came(database: Database, sent: Sent) -> Sent:
-    with database.transaction() as connection:
-        rows = {item.sop_instance_uid for item in studies.instances_of(connection, sent.uid)}
-    came = rows | sent.acknowledged
-    return replace(sent, instances={uid: data for uid, data in sent.instances.items() if uid in came})
 
 
 def _was_removed(database: Database, uid: str) -> bool:

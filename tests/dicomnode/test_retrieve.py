@@ -150,7 +150,7 @@ def test_images_without_end_are_not_waited_for(intake: Intake) -> None:
     images = [(0xFF00, mammogram("1.2.3", "1.2.3.1"))] * 200
     with (
         _answering(*images, fetched=Fetched(intake, "PACS"), timeout_s=0.3) as pacs,
-        pytest.raises(RetrievalFailed, match=r"C-GET: PACS at .* needs more than 0\.3 s"),
+        pytest.raises(RetrievalFailed, match=r"needs more than 0\.3 s|did not answer"),  # with one that took long
     ):
         pacs.retrieve(WANTED)
 

@@ -27,6 +27,7 @@ from storage.studies import find_study, hold_study, instances_of, settle_study
 
 log = get_logger(__name__)
 
+NO_RESULT = "each attempt to analyse it ended without a result, or took too long"
 REASONS_TOLD = 3  # of a study with a hundred bad images
 
 
@@ -83,7 +84,7 @@ class Worker:
 
     def _work(self, lease: queue.Lease) -> None:
         if lease.exhausted:
-            self._give_up(lease, lease.last_error or "the worker stopped without a word")
+            self._give_up(lease, lease.last_error or "the worker stopped without a word", NO_RESULT)
             return
         model = self._models.get(lease.package)
         if model is None:
@@ -151,9 +152,10 @@ class Worker:
         line = log.warning if study.failure else log.info
         line("job done", summary=outcome, objects=objects, duration_ms=watch.ms())
 
-    def _give_up(self, lease: queue.Lease, reason: str) -> None:
+    def _give_up(self, lease: queue.Lease, reason: str, told: str = "") -> None:
+        """End the job with a report that says so. told: to its reader, where the reason is about this machine."""
         model = self._models.get(lease.package)
-        failure = f"This study could not be processed: {reason}."
+        failure = f"This study could not be processed: {told or reason}."
         with self._files(lease) as files:
             study = failed_study(lease.study_instance_uid, files, model, _created_at(lease), failure)
         digest = model.digest if model else ""

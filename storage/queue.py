@@ -248,7 +248,9 @@ def recover_expired(connection: Connection) -> list[RecoveredJob]:
         .values(
             state=state,
             not_before=now,
-            last_error=literal("lease expired: no sign of life from ") + func.coalesce(jobs.c.leased_by, "its worker"),
+            last_error=literal("lease expired: no sign of life from ")
+            + func.coalesce(jobs.c.leased_by, "its worker")
+            + ", which died or passed job_deadline_s",
             finished_at=_finished_at(state),
             **NO_LEASE,
         )

@@ -41,18 +41,31 @@ class HostileArchive:
     def __init__(self) -> None:
         self.script: Sequence[Answer] = ()
         self._over = threading.Event()
+        self._open: socket.socket | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
+    def play(self, script: Sequence[Answer]) -> None:
+        """Begin a new conversation; what is left of the last one is cut."""
+        self.script = script
+        self._cut()
+
     def close(self) -> None:
         """Listen no more."""
         self._over.set()
+        self._cut()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
+
+    def _cut(self) -> None:
+        connection = self._open
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _listen(self) -> None:
         while not self._over.is_set():
@@ -60,6 +73,7 @@ class HostileArchive:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            self._open = connection
             with connection, contextlib.suppress(OSError):
                 self._converse(connection)
 
@@ -126,7 +140,8 @@ class Requesting:
 
     def send(self, conversation: tuple[Asked, Sequence[Answer]]) -> None:
         """Ask an archive that plays the script. Raises Broken."""
-        asked, self._archive.script = conversation
+        asked, script = conversation
+        self._archive.play(script)
         self.inputs += 1
         started = time.monotonic()
         try:

@@ -168,7 +168,7 @@ def target(folder: Path, acceptor: str = "own", *, tls: bool = False) -> Iterato
     identity = issue(trustme.CA(), "peer", folder / "tls")
     other: dict[str, dict[str, object]] = {"logging": {"level": "WARNING"}, "receiver": {"acceptor": acceptor}}
     if acceptor != "own":
-        other["node"] = {"network_timeout_s": 2.0, "maximum_associations": 500, "maximum_associations_per_peer": 500}
+        other["node"] = {"network_timeout_s": 1.0, "maximum_associations": 500, "maximum_associations_per_peer": 500}
     if tls:
         files = identity.settings().model_dump()
         other["tls"] = {name: str(path) for name, path in files.items()}

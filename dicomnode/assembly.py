@@ -10,26 +10,27 @@ from functools import partial
 
 from pydicom import Dataset
 
-from dicomnode.commitment import Commitments
-from dicomnode.config import ArchiveSettings, DestinationSettings, NodeSettings, Settings
-from dicomnode.dispatch import Dispatcher
+from dicomnode.config.sections import ArchiveSettings, DestinationSettings, NodeSettings
+from dicomnode.config.settings import Settings
+from dicomnode.dispatching.dispatch import Dispatcher
+from dicomnode.dispatching.evidence import Announcements, Associations, Evidence, OpenAssociations, PacsHasMore
+from dicomnode.dispatching.notices import Notices
+from dicomnode.dispatching.reanalysis import Reanalysis
 from dicomnode.errors import ConfigurationError
-from dicomnode.evidence import Announcements, Associations, Evidence, OpenAssociations, PacsHasMore
-from dicomnode.fetched import Fetched
-from dicomnode.find import Caller
-from dicomnode.intake import Intake
-from dicomnode.notices import Notices
-from dicomnode.orphans import Orphans
-from dicomnode.reanalysis import Reanalysis
-from dicomnode.receiver import Receiver
-from dicomnode.remote import Pacs, count_by_modality
-from dicomnode.retention import Retention
-from dicomnode.retrieve import DimsePacs
-from dicomnode.secure import client_context, server_context
-from dicomnode.sender import Sender
-from dicomnode.stock_receiver import StockReceiver
-from dicomnode.users import Users, load_users
-from dicomnode.wire import DicomWire
+from dicomnode.fetching.fetched import Fetched
+from dicomnode.fetching.find import Caller
+from dicomnode.fetching.remote import Pacs, count_by_modality
+from dicomnode.fetching.retrieve import DimsePacs
+from dicomnode.keeping.orphans import Orphans
+from dicomnode.keeping.retention import Retention
+from dicomnode.network.secure import client_context, server_context
+from dicomnode.network.users import Users, load_users
+from dicomnode.receiving.intake import Intake
+from dicomnode.receiving.receiver import Receiver
+from dicomnode.receiving.stock_receiver import StockReceiver
+from dicomnode.sending.commitment import Commitments
+from dicomnode.sending.sender import Sender
+from dicomnode.sending.wire import DicomWire
 from storage.archive import Archive
 from storage.database import Database
 from storage.objects import ObjectStore
@@ -183,7 +184,7 @@ def make_puller(settings: Settings, stores: Stores) -> Callable[[], bool] | None
         return None
     source = next(item for item in settings.destinations if item.name == pull.source)
     pacs = _make_pacs(settings, stores, source)
-    from dicomnode.puller import Puller  # noqa: PLC0415  it loads image libraries, which most receivers need not
+    from dicomnode.fetching.puller import Puller  # noqa: PLC0415  it loads image libraries, which most receivers need not
 
     puller = Puller(stores.database, stores.archive, pacs, pull, _modalities(settings), process_name("puller"))
     return puller.do_one_round
@@ -196,7 +197,7 @@ def _make_pacs(settings: Settings, stores: Stores, destination: DestinationSetti
     fetched = Fetched(_make_intake(settings, stores), destination.ae_title)
     if is_source and settings.pull.method == "dicomweb":
         try:
-            from dicomnode.web import WebPacs  # noqa: PLC0415  its libraries are an extra
+            from dicomnode.fetching.web import WebPacs  # noqa: PLC0415  its libraries are an extra
         except ImportError as error:
             raise ConfigurationError(
                 f'pull.method = "dicomweb" needs {error.name}: pip install "dicomnode[dicomweb]"'

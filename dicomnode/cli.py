@@ -22,12 +22,12 @@ from dicomnode.assembly import (
     upgrade_database,
 )
 from dicomnode.complaints import errors_are_messages
-from dicomnode.config import Settings, load_settings
+from dicomnode.config.settings import Settings, load_settings
+from dicomnode.dispatching.evidence import OpenAssociations
 from dicomnode.errors import DeliveryFailed
-from dicomnode.evidence import OpenAssociations
-from dicomnode.inspection import check_archive, rebuild
-from dicomnode.retention import SECONDS_A_DAY
-from dicomnode.secure import check_validity
+from dicomnode.keeping.inspection import check_archive, rebuild
+from dicomnode.keeping.retention import SECONDS_A_DAY
+from dicomnode.network.secure import check_validity
 from storage import outbox, queue, retrievals
 from storage.lifecycle import StudyState
 from storage.reanalysis import ANALYSABLE, GONE, Choice

@@ -6,9 +6,9 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from dicomnode.config import MetricsSettings
-from dicomnode.listener import cannot_listen
+from dicomnode.config.sections import MetricsSettings
 from dicomnode.logs import get_logger
+from dicomnode.network.listener import cannot_listen
 from dicomnode.status import Overview, overview
 from storage.archive import Archive
 from storage.database import Database

@@ -17,16 +17,16 @@ from functools import partial
 from pathlib import Path
 
 from dicomnode import assembly, metrics
-from dicomnode.config import Settings
-from dicomnode.evidence import OpenAssociations
-from dicomnode.hand_over import AssociationsElsewhere
-from dicomnode.listener import cannot_listen
+from dicomnode.config.settings import Settings
+from dicomnode.dispatching.evidence import OpenAssociations
+from dicomnode.keeping.room_watch import RoomWatch
 from dicomnode.logs import get_logger
-from dicomnode.receiver import Receiver
-from dicomnode.receivers import ReceiverProcesses
-from dicomnode.room_watch import RoomWatch
+from dicomnode.network.listener import cannot_listen
+from dicomnode.receiving.hand_over import AssociationsElsewhere
+from dicomnode.receiving.receiver import Receiver
+from dicomnode.receiving.receivers import ReceiverProcesses
+from dicomnode.receiving.stock_receiver import StockReceiver
 from dicomnode.rounds import beginning_with, run_rounds
-from dicomnode.stock_receiver import StockReceiver
 from engines.errors import DeviceLost
 from storage.errors import StorageError
 

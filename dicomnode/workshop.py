@@ -6,13 +6,14 @@ needs none of them.
 
 from collections.abc import Callable
 
-from dicomnode.analysis import Model
 from dicomnode.assembly import Stores, process_name
-from dicomnode.config import ModelSettings, Settings, TensorRtSection, TritonSection
-from dicomnode.findings import CodedLabel, ScoreMeaning
+from dicomnode.config.sections import ModelSettings, TensorRtSection, TritonSection
+from dicomnode.config.settings import Settings
 from dicomnode.logs import get_logger
-from dicomnode.selection import SelectionPolicy
-from dicomnode.worker import Worker
+from dicomnode.reading.analysis import Model
+from dicomnode.reading.findings import CodedLabel, ScoreMeaning
+from dicomnode.reading.selection import SelectionPolicy
+from dicomnode.working.worker import Worker
 from engines.base import Engine
 from engines.factory import open_engine, open_region_engine
 from engines.package import ModelPackage, RegionPackage, find_package, load_any_package, manifest_sha256

@@ -10,7 +10,7 @@ from dicomnode.demo.reading import ReturnedFinding, read_left_out
 from dicomnode.demo.truth import KNOWN_LESIONS
 from dicomnode.errors import ImageError
 from dicomnode.images import load_image
-from dicomnode.pictures import draw_view
+from dicomnode.reading.pictures import draw_view
 from dicomnode.results.tracking import image_name
 from engines.base import Detection, Mask
 

@@ -12,10 +12,10 @@ from pydicom.uid import UID
 from pynetdicom import build_context
 
 from dicomnode.errors import DemoFailed
-from dicomnode.part10 import NotAFile
-from dicomnode.requestor import Peer, Rejected, Requestor
-from dicomnode.upper_layer import PeerGone, ProtocolError
-from dicomnode.wire import ANSWER_S, OutgoingFile, store
+from dicomnode.network.part10 import NotAFile
+from dicomnode.network.requestor import Peer, Rejected, Requestor
+from dicomnode.network.upper_layer import PeerGone, ProtocolError
+from dicomnode.sending.wire import ANSWER_S, OutgoingFile, store
 
 AE_TITLE = "DEMOPACS"
 CONNECT_S = 10.0

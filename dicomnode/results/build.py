@@ -6,7 +6,7 @@ from io import BytesIO
 
 from pydicom import Dataset, dcmwrite
 
-from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.reading.findings import ResultKind, StudyAnalysis
 from dicomnode.results.cad_report import build_cad_report
 from dicomnode.results.capture import build_captures
 from dicomnode.results.identity import source_header

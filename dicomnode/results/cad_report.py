@@ -13,8 +13,9 @@ from pydicom.sr.coding import Code
 from pydicom.uid import MammographyCADSRStorage
 
 from dicomnode.attributes import text
-from dicomnode.findings import StudyAnalysis
 from dicomnode.images.mammography import is_digitised_film, is_mammogram
+from dicomnode.reading.findings import StudyAnalysis
+from dicomnode.reading.selection import is_breast_image
 from dicomnode.results import codes, content
 from dicomnode.results.cad_library import cad_library
 from dicomnode.results.coverage import coverage
@@ -23,7 +24,6 @@ from dicomnode.results.identity import MANUFACTURER, VERSION
 from dicomnode.results.measure import box_corners, per_cent, small_per_cent
 from dicomnode.results.tracking import TrackedFinding
 from dicomnode.results.wording import finding_sentence, verdict
-from dicomnode.selection import is_breast_image
 from engines.base import EngineDescription
 
 SERIES_NUMBER = 8003

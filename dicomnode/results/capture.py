@@ -11,10 +11,10 @@ from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicomnode.attributes import text
-from dicomnode.findings import AnalysedImage, StudyAnalysis
 from dicomnode.images import SourceImage
 from dicomnode.images.mammography import Laterality, read_laterality, read_patient_orientation
-from dicomnode.pictures import Picture, render, render_words
+from dicomnode.reading.findings import AnalysedImage, StudyAnalysis
+from dicomnode.reading.pictures import Picture, render, render_words
 from dicomnode.results import codes
 from dicomnode.results.content import code_item
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE, carry_lossiness, patient_and_study, run_uid, stamp

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from dicomnode.attributes import text
-from dicomnode.findings import NotAnalysed, StudyAnalysis
 from dicomnode.images.mammography import Laterality, read_laterality, read_view
-from dicomnode.selection import is_breast_image, is_image
+from dicomnode.reading.findings import NotAnalysed, StudyAnalysis
+from dicomnode.reading.selection import is_breast_image, is_image
 
 EXPECTED_VIEWS = ("CC", "MLO")
 BOTH: tuple[Laterality, ...] = ("R", "L")

@@ -6,10 +6,10 @@ from itertools import groupby
 from pydicom import Dataset
 
 from dicomnode.attributes import text
-from dicomnode.findings import EarlierObject, StudyAnalysis
+from dicomnode.reading.findings import EarlierObject, StudyAnalysis
+from dicomnode.reading.selection import is_image
 from dicomnode.results.identity import patient_and_study, referenced_requests, run_uid, stamp
 from dicomnode.results.succession import replaced_documents
-from dicomnode.selection import is_image
 
 
 def new_document(

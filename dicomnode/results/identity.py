@@ -16,7 +16,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicomnode.attributes import flag, items, numbers, text, texts
-from dicomnode.findings import RunIdentity, StudyAnalysis
+from dicomnode.reading.findings import RunIdentity, StudyAnalysis
 from dicomnode.results import codes
 from dicomnode.results.content import code_item
 from engines.base import EngineDescription

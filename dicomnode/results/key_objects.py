@@ -15,7 +15,7 @@ from pydicom.uid import (
     MammographyCADSRStorage,
 )
 
-from dicomnode.findings import StudyAnalysis
+from dicomnode.reading.findings import StudyAnalysis
 from dicomnode.results import codes, content
 from dicomnode.results.document import evidence, stand_ins
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE, patient_and_study, referenced_requests, run_uid, stamp

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dicomnode.findings import EarlierObject
+from dicomnode.reading.findings import EarlierObject
 from dicomnode.results.segmentation import BINARY, SegmentationVariant
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
-from dicomnode.findings import AnalysedImage, StudyAnalysis
-from dicomnode.pictures import contours
+from dicomnode.reading.findings import AnalysedImage, StudyAnalysis
+from dicomnode.reading.pictures import contours
 from dicomnode.results.document import referenced_series
 from dicomnode.results.identity import patient_and_study, run_uid, stamp
 from dicomnode.results.measure import box_corners

@@ -11,8 +11,8 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from dicomnode.attributes import flag, text
-from dicomnode.findings import AnalysedVolume, StudyAnalysis
 from dicomnode.images.stack import SliceStack
+from dicomnode.reading.findings import AnalysedVolume, StudyAnalysis
 from dicomnode.results.identity import run_uid
 from engines.volume import Region
 

@@ -9,8 +9,8 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage
 
-from dicomnode.findings import StudyAnalysis
 from dicomnode.images.mammography import read_laterality
+from dicomnode.reading.findings import StudyAnalysis
 from dicomnode.results import codes, content
 from dicomnode.results.document import can_be_referenced, new_document
 from dicomnode.results.identity import MANUFACTURER, device_uid, run_uid, serial_number

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicomnode.attributes import numbers, text
-from dicomnode.findings import StudyAnalysis
 from dicomnode.images import SourceImage
 from dicomnode.images.mammography import read_laterality, read_patient_orientation
+from dicomnode.reading.findings import StudyAnalysis
 from dicomnode.results import codes
 from dicomnode.results.content import code_item
 from dicomnode.results.identity import (

@@ -6,7 +6,7 @@ import highdicom as hd
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomnode.findings import StudyAnalysis
+from dicomnode.reading.findings import StudyAnalysis
 from dicomnode.results import codes
 from dicomnode.results.identity import MANUFACTURER, VERSION, run_uid, serial_number
 from engines.base import EngineDescription

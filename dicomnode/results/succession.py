@@ -11,7 +11,7 @@ from pydicom import Dataset
 
 from dicomnode.attributes import codes as code_values
 from dicomnode.attributes import items, referenced_instances, text
-from dicomnode.findings import EarlierObject, EarlierReport, StudyAnalysis
+from dicomnode.reading.findings import EarlierObject, EarlierReport, StudyAnalysis
 from dicomnode.results import codes
 from dicomnode.results.identity import device_uid
 

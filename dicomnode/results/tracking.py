@@ -6,9 +6,9 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from dicomnode.attributes import flag, text
-from dicomnode.findings import AnalysedImage, StudyAnalysis
 from dicomnode.images import SourceImage
 from dicomnode.images.mammography import is_digitised_film, is_mammogram, read_laterality, read_view
+from dicomnode.reading.findings import AnalysedImage, StudyAnalysis
 from dicomnode.results import codes
 from dicomnode.results.identity import run_uid
 from engines.base import Detection

@@ -7,7 +7,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import SegmentationStorage
 
 from dicomnode.attributes import text
-from dicomnode.findings import StudyAnalysis
+from dicomnode.reading.findings import StudyAnalysis
 from dicomnode.results import codes, content
 from dicomnode.results.identity import run_uid
 from dicomnode.results.regions import TrackedRegion, segmentation_role

@@ -13,8 +13,8 @@ from pydicom import Dataset
 from pydicom.uid import SegmentationStorage
 
 from dicomnode.attributes import number, numbers, text
-from dicomnode.findings import StudyAnalysis
 from dicomnode.images.stack import SliceStack
+from dicomnode.reading.findings import StudyAnalysis
 from dicomnode.results import codes
 from dicomnode.results.identity import (
     PATIENT_AND_STUDY,

@@ -7,8 +7,8 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from dicomnode.attributes import text
-from dicomnode.findings import AnalysedImage, NotAnalysed, Remark, StudyAnalysis
 from dicomnode.images.mammography import read_laterality, read_view
+from dicomnode.reading.findings import AnalysedImage, NotAnalysed, Remark, StudyAnalysis
 from dicomnode.results import codes
 from dicomnode.results.coverage import EXPECTED_VIEWS, Coverage, concerns_the_reader, coverage
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE

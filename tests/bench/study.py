@@ -19,10 +19,10 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import JPEG2000Lossless
 
 from dicomnode import logs
-from dicomnode.analysis import Model, StudyFile, analyse_study
-from dicomnode.config import ModelSettings
+from dicomnode.config.sections import ModelSettings
 from dicomnode.images import load_image, read_header
-from dicomnode.reader import to_input
+from dicomnode.reading.analysis import Model, StudyFile, analyse_study
+from dicomnode.reading.reader import to_input
 from dicomnode.workshop import open_model
 from engines.dedicated import dedicate_process
 from engines.detector import Detector

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dicomnode.findings import ResultKind
+from dicomnode.reading.findings import ResultKind
 from dicomnode.results.build import build_results, encode
 from tests.dicomnode.results.samples import forms
 from tests.support.validators import complaints

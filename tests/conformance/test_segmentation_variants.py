@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from dicomnode.findings import ResultKind
+from dicomnode.reading.findings import ResultKind
 from dicomnode.results.build import build_results, encode
 from dicomnode.results.options import Options
 from dicomnode.results.segmentation import SegmentationVariant

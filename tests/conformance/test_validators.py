@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, dcmread
 
-from dicomnode.findings import NotAnalysed, ResultKind, StudyAnalysis
 from dicomnode.images import read_header
+from dicomnode.reading.findings import NotAnalysed, ResultKind, StudyAnalysis
 from dicomnode.results.build import build_results, encode
 from dicomnode.results.options import DEFAULT, Options
 from dicomnode.results.succession import follow, identity_of, read_report

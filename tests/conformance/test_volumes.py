@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.reading.findings import ResultKind, StudyAnalysis
 from tests.support.phantom_ct import chest, grid, series
 from tests.support.validators import complaints
 from tests.support.volumes import analyse, ct_lung, objects

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dicomnode.cli import app
-from dicomnode.config import load_settings
+from dicomnode.config.settings import load_settings
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 UNIT = DEPLOY / "dicomnode.service"

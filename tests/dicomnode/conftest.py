@@ -9,10 +9,10 @@ import structlog
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
-from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
-from dicomnode.dispatch import Dispatcher
-from dicomnode.intake import Intake
-from dicomnode.worker import Worker
+from dicomnode.config.sections import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
+from dicomnode.dispatching.dispatch import Dispatcher
+from dicomnode.receiving.intake import Intake
+from dicomnode.working.worker import Worker
 from engines.base import Analysed
 from storage.archive import Archive
 from storage.database import Database

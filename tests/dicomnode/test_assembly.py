@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dicomnode.assembly import open_archive
-from dicomnode.config import ArchiveSettings
+from dicomnode.config.sections import ArchiveSettings
 from dicomnode.errors import ConfigurationError
 from storage.room import Level
 from tests.support.object_storage import ObjectStorage

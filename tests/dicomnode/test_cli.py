@@ -173,7 +173,7 @@ def test_check_names_a_package_that_is_not_there(tmp_path: Path) -> None:
 def test_check_names_what_is_missing(config: Path, monkeypatch: pytest.MonkeyPatch, section: str, told: str) -> None:
     """A file of users that is not there; an extra that is not installed, with the way to get it."""
     monkeypatch.setitem(sys.modules, "httpx", None)
-    monkeypatch.delitem(sys.modules, "dicomnode.web", raising=False)
+    monkeypatch.delitem(sys.modules, "dicomnode.fetching.web", raising=False)
     CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
     config.write_text(config.read_text() + section)
     result = CliRunner().invoke(app, ["check", "--config", str(config)])

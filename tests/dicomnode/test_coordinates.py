@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.uid import SegmentationStorage
 
-from dicomnode.analysis import Model, StudyFile, analyse_study
-from dicomnode.findings import CodedLabel, ResultKind, StudyAnalysis
 from dicomnode.images.mammography import Laterality
+from dicomnode.reading.analysis import Model, StudyFile, analyse_study
+from dicomnode.reading.findings import CodedLabel, ResultKind, StudyAnalysis
+from dicomnode.reading.selection import SelectionPolicy
 from dicomnode.results.build import build_results, encode
-from dicomnode.selection import SelectionPolicy
-from tests.dicomnode.pixel_files import image_dataset, write
+from tests.dicomnode.images.pixel_files import image_dataset, write
 from tests.support.disc_finder import disc_detector
 from tests.support.studies import ORIENTATIONS
 

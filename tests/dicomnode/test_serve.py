@@ -9,8 +9,8 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
-from dicomnode.config import CompletenessSettings, ModelSettings
-from dicomnode.dispatch import Dispatcher
+from dicomnode.config.sections import CompletenessSettings, ModelSettings
+from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.serve import EXIT_DEVICE_LOST, EXIT_JOB_DEADLINE
 from storage import queue
 
@@ -38,7 +38,7 @@ WORK = """
 import sys, time
 from pathlib import Path
 from dicomnode import serve, workshop
-from dicomnode.config import load_settings
+from dicomnode.config.settings import load_settings
 from engines.errors import DeviceLost
 from tests.support.engine import FakeEngine, model
 

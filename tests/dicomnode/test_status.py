@@ -15,8 +15,8 @@ from rich.console import Console
 
 from dicomnode import metrics
 from dicomnode.assembly import Stores
-from dicomnode.config import CompletenessSettings, MetricsSettings, ModelSettings
-from dicomnode.dispatch import Dispatcher
+from dicomnode.config.sections import CompletenessSettings, MetricsSettings, ModelSettings
+from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.errors import ConfigurationError
 from dicomnode.metrics import NodeCollector
 from dicomnode.status import as_json, overview, show

@@ -8,12 +8,18 @@ import pytest
 from sqlalchemy import event, text
 
 from dicomnode.assembly import Stores
-from dicomnode.config import CompletenessSettings, DestinationSettings, ModelSettings, SenderSettings, WorkerSettings
-from dicomnode.dispatch import Dispatcher
-from dicomnode.intake import Intake
-from dicomnode.sender import Sender
+from dicomnode.config.sections import (
+    CompletenessSettings,
+    DestinationSettings,
+    ModelSettings,
+    SenderSettings,
+    WorkerSettings,
+)
+from dicomnode.dispatching.dispatch import Dispatcher
+from dicomnode.receiving.intake import Intake
+from dicomnode.sending.sender import Sender
 from dicomnode.timekeeping import Timekeeper
-from dicomnode.worker import Worker
+from dicomnode.working.worker import Worker
 from storage import outbox, queue, studies
 from storage.archive import Archive
 from storage.clock import read_clock

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.reading.findings import ResultKind, StudyAnalysis
 from dicomnode.results.regions import longest_diameter, track_regions
 from tests.support.phantom_ct import LUNG, TISSUE, Grid, ellipsoid, series
 from tests.support.volumes import analyse, ball_finder, objects

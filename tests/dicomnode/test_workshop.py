@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dicomnode import logs
-from dicomnode.config import ModelSettings
-from dicomnode.findings import ScoreMeaning
+from dicomnode.config.sections import ModelSettings
+from dicomnode.reading.findings import ScoreMeaning
 from dicomnode.workshop import open_model
 from engines.detector import Detector
 from engines.errors import PackageError

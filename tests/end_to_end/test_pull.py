@@ -15,7 +15,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import RLELossless, generate_uid
 
 from dicomnode.assembly import Stores, make_puller
-from dicomnode.config import (
+from dicomnode.config.sections import (
     ArchiveSettings,
     CompletenessSettings,
     DatabaseSettings,
@@ -23,13 +23,13 @@ from dicomnode.config import (
     ModelSettings,
     NodeSettings,
     PullSettings,
-    Settings,
     TlsSettings,
 )
-from dicomnode.dispatch import Dispatcher
-from dicomnode.intake import Intake
-from dicomnode.receiver import Receiver
-from dicomnode.secure import server_context
+from dicomnode.config.settings import Settings
+from dicomnode.dispatching.dispatch import Dispatcher
+from dicomnode.network.secure import server_context
+from dicomnode.receiving.intake import Intake
+from dicomnode.receiving.receiver import Receiver
 from storage import retrievals
 from storage.archive import Archive
 from storage.database import Database

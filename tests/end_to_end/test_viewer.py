@@ -13,8 +13,8 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 
 from dicomnode.demo.reading import ReturnedFinding, read_findings
-from dicomnode.findings import AnalysedImage, ResultKind, RunIdentity, StudyAnalysis
 from dicomnode.images import SourceImage, load_image
+from dicomnode.reading.findings import AnalysedImage, ResultKind, RunIdentity, StudyAnalysis
 from dicomnode.results import capture
 from dicomnode.results.build import build_results, encode
 from tests.support import dcmtk, ohif, orthanc, studies

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from dicomnode.reader import DICOM
+from dicomnode.reading.reader import DICOM
 from engines import images
 from engines.base import InputImage
 from engines.errors import DataError
 from engines.images import READERS, read_image
-from tests.dicomnode.pixel_files import image_dataset, ramp, write
+from tests.dicomnode.images.pixel_files import image_dataset, ramp, write
 
 
 def _register(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
@@ -39,7 +39,7 @@ def test_sixteen_bits_keep_their_depth(tmp_path: Path) -> None:
 
 def test_a_registered_reader_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The node's DICOM reader, found through its entry point: pixels, side and view of the file."""
-    _register(monkeypatch, EntryPoint("dicom", "dicomnode.reader:DICOM", READERS))
+    _register(monkeypatch, EntryPoint("dicom", "dicomnode.reading.reader:DICOM", READERS))
     header = {"ImageLaterality": "R", "ViewPosition": "MLO", "PhotometricInterpretation": "MONOCHROME1"}
     file = write(tmp_path / "a.dcm", image_dataset(ramp(0, 4095, 64, 48), 12, **header))
     image = read_image(file)
@@ -50,7 +50,7 @@ def test_a_registered_reader_is_asked(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_file_that_a_reader_refuses_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader's reason with the file's path."""
-    _register(monkeypatch, EntryPoint("dicom", "dicomnode.reader:DICOM", READERS))
+    _register(monkeypatch, EntryPoint("dicom", "dicomnode.reading.reader:DICOM", READERS))
     file = tmp_path / "a.dcm"
     file.write_bytes(bytes(128) + b"DICM" + bytes(40))
     with pytest.raises(DataError, match=r"a\.dcm: The file"):

@@ -12,7 +12,7 @@ from pynetdicom.dsutils import encode
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 
-from dicomnode.commitment import WELL_KNOWN_INSTANCE
+from dicomnode.sending.commitment import WELL_KNOWN_INSTANCE
 from tests.fuzz.inputs import DATASET, INSTANCE, LENGTHS, MAXIMUM_PDU, SOP_CLASS, STORE, damaged
 from tests.support.raw_association import APPLICATION_CONTEXT, IMPLEMENTATION_CLASS, data_pdus, element, padded
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from unittest import mock
 
 from dicomnode.assembly import Stores, make_receiver
-from dicomnode.config import load_settings
+from dicomnode.config.settings import load_settings
+from dicomnode.dispatching.evidence import OpenAssociations
 from dicomnode.errors import ConfigurationError
-from dicomnode.evidence import OpenAssociations
-from dicomnode.inspection import check_archive, rebuild
-from dicomnode.intake import Intake
-from dicomnode.part10 import split_file
+from dicomnode.keeping.inspection import check_archive, rebuild
+from dicomnode.network.part10 import split_file
+from dicomnode.receiving.intake import Intake
 from storage.archive import Archive
 from storage.database import Database
 from tests.fuzz.files import Harm, do

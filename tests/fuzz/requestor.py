@@ -11,16 +11,16 @@ from unittest import mock
 
 from pydicom import Dataset
 
-from dicomnode import wire
-from dicomnode.config import DestinationSettings, PullSettings
+from dicomnode.config.sections import DestinationSettings, PullSettings
 from dicomnode.errors import DeliveryFailed, QueryFailed, RetrievalFailed
-from dicomnode.fetched import Fetched
-from dicomnode.find import Caller
-from dicomnode.intake import Intake
-from dicomnode.remote import Pacs, RemoteInstance, Wanted
-from dicomnode.retrieve import DimsePacs
-from dicomnode.web import WebPacs
-from dicomnode.wire import DicomWire, OutgoingFile
+from dicomnode.fetching.fetched import Fetched
+from dicomnode.fetching.find import Caller
+from dicomnode.fetching.remote import Pacs, RemoteInstance, Wanted
+from dicomnode.fetching.retrieve import DimsePacs
+from dicomnode.fetching.web import WebPacs
+from dicomnode.receiving.intake import Intake
+from dicomnode.sending import wire
+from dicomnode.sending.wire import DicomWire, OutgoingFile
 from storage.archive import Archive
 from storage.database import Database
 from tests.fuzz.answers import Answer, Asked, How

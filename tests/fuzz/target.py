@@ -10,7 +10,7 @@ from pathlib import Path
 import trustme
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomnode.secure import client_context
+from dicomnode.network.secure import client_context
 from tests.fuzz.inputs import INSTANCE, SOP_CLASS, Input, Stage
 from tests.support.certificates import issue
 from tests.support.node import Destination, NodeConfig, NodeProcess, running_node

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trustme
 
-from dicomnode.config import TlsSettings
+from dicomnode.config.sections import TlsSettings
 
 
 @dataclass(frozen=True, slots=True)

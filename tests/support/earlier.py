@@ -6,7 +6,7 @@ from dataclasses import replace
 from sqlalchemy import update
 
 from dicomnode.assembly import Stores
-from dicomnode.intake import Taken
+from dicomnode.receiving.intake import Taken
 from storage.schema import instances
 from storage.studies import Instance
 from tests.support.located import located

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dicomnode.analysis import Model
-from dicomnode.findings import CodedLabel
-from dicomnode.selection import SelectionPolicy
+from dicomnode.reading.analysis import Model
+from dicomnode.reading.findings import CodedLabel
+from dicomnode.reading.selection import SelectionPolicy
 from engines.base import Analysed, Detection, EngineDescription, ImageOutcome, InputImage, Mask
 
 NOTHING = Analysed(())

@@ -6,7 +6,7 @@ from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-from dicomnode.intake import Incoming, Intake, Taken
+from dicomnode.receiving.intake import Incoming, Intake, Taken
 
 
 def encoded(dataset: Dataset) -> bytes:

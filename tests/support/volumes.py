@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
-from dicomnode.analysis import Model, StudyFile, analyse_study
-from dicomnode.config import ModelSettings
-from dicomnode.findings import CodedLabel, ResultKind, StudyAnalysis
+from dicomnode.config.sections import ModelSettings
+from dicomnode.reading.analysis import Model, StudyFile, analyse_study
+from dicomnode.reading.findings import CodedLabel, ResultKind, StudyAnalysis
+from dicomnode.reading.selection import SelectionPolicy
 from dicomnode.results.build import build_results, encode
-from dicomnode.selection import SelectionPolicy
 from dicomnode.workshop import open_model
 from engines.components import ComponentSettings, ThresholdComponents
 from tests.support.studies import write_study

@@ -14,7 +14,7 @@ from unittest import mock
 
 import trustme
 
-from dicomnode.secure import client_context, server_context
+from dicomnode.network.secure import client_context, server_context
 from storage.archive import Archive as NodeArchive
 from storage.database import Database
 from tests.support.certificates import issue

@@ -22,9 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from dicomnode import logs, orphans, receivers, rounds, serve, workshop
-from dicomnode.analysis import Model
-from dicomnode.config import Settings, load_settings
+from dicomnode import logs, rounds, serve, workshop
+from dicomnode.config.settings import Settings, load_settings
+from dicomnode.keeping import orphans
+from dicomnode.reading.analysis import Model
+from dicomnode.receiving import receivers
 from engines.base import Analysed, ImageOutcome, InputImage
 from tests.support.engine import FakeEngine, detection, model
 from tests.support.node import REPOSITORY

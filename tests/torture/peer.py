@@ -18,7 +18,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicomnode.commitment import WELL_KNOWN_INSTANCE
+from dicomnode.sending.commitment import WELL_KNOWN_INSTANCE
 from tests.support.destination import OUT_OF_RESOURCES, SUCCESS, ControlledArchive
 
 NO_SUCH_OBJECT = 0x0112

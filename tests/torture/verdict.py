@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset
 
-from dicomnode.inspection import check_archive
+from dicomnode.keeping.inspection import check_archive
 from storage import outbox, queue, retrievals, studies
 from storage.archive import Archive
 from storage.database import Database

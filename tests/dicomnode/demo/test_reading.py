@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dicomnode.demo.reading import read_findings, read_left_out, read_summary
-from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.reading.findings import ResultKind, StudyAnalysis
 from dicomnode.results.build import build_results, encode
 from dicomnode.results.segmentation import paint
 from dicomnode.results.tracking import image_name

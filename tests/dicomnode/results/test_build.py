@@ -2,7 +2,7 @@
 
 import pytest
 
-from dicomnode.findings import EarlierObject, ResultKind
+from dicomnode.reading.findings import EarlierObject, ResultKind
 from dicomnode.results.build import BUILDERS, build_results
 from dicomnode.results.options import Options
 from tests.dicomnode.results.samples import forms

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.uid import DigitalXRayImageStorageForPresentation, MammographyCADSRStorage
 
-from dicomnode.findings import CodedLabel, NotAnalysed, ResultKind, ScoreMeaning, StudyAnalysis
+from dicomnode.reading.findings import CodedLabel, NotAnalysed, ResultKind, ScoreMeaning, StudyAnalysis
 from dicomnode.results.build import build_results, encode
 from engines.base import Detection
 from tests.dicomnode.results.samples import (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from pydicom import Dataset
 
-from dicomnode.findings import NotAnalysed
+from dicomnode.reading.findings import NotAnalysed
 from dicomnode.results.coverage import coverage
 from tests.dicomnode.results.samples import VIEWS, digital_header, film_header, four_views, run_over
 

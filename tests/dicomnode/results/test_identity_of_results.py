@@ -8,8 +8,8 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicomnode.findings import EarlierObject, ResultKind
 from dicomnode.images import read_header
+from dicomnode.reading.findings import EarlierObject, ResultKind
 from dicomnode.results.build import build_results, encode
 from dicomnode.results.identity import device_uid, patient_and_study
 from dicomnode.results.options import Options

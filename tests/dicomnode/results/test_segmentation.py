@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.reading.findings import ResultKind, StudyAnalysis
 from dicomnode.results.build import build_results, encode
 from dicomnode.results.segmentation import paint
 from engines.base import Detection, Mask

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.reading.findings import ResultKind, StudyAnalysis
 from dicomnode.results.build import build_results, encode
 from dicomnode.results.options import Options
 from dicomnode.results.segmentation import BINARY, SegmentationVariant

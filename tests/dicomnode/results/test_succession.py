@@ -6,11 +6,11 @@ import highdicom as hd
 import pytest
 from pydicom import Dataset, dcmread
 
-from dicomnode.findings import EarlierReport, NotAnalysed, ResultKind, StudyAnalysis
+from dicomnode.reading.findings import EarlierReport, NotAnalysed, ResultKind, StudyAnalysis
+from dicomnode.reading.study_rules import rejected_by_note
 from dicomnode.results.build import build_results, encode
 from dicomnode.results.options import DEFAULT, Options
 from dicomnode.results.succession import follow, identity_of, predecessors_of, read_report
-from dicomnode.study_rules import rejected_by_note
 from engines.base import EngineDescription
 from tests.dicomnode.results.samples import ENGINE, disc_detection, four_views, run_over
 

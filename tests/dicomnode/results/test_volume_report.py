@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from dicomnode.findings import ResultKind, StudyAnalysis
+from dicomnode.reading.findings import ResultKind, StudyAnalysis
 from dicomnode.results.regions import track_regions
 from dicomnode.results.volume_report import region_sentence
 from dicomnode.results.wording import verdict

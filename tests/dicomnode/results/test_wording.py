@@ -3,7 +3,7 @@
 import pytest
 from pydicom import Dataset
 
-from dicomnode.findings import NotAnalysed
+from dicomnode.reading.findings import NotAnalysed
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE
 from dicomnode.results.tracking import image_name, track
 from dicomnode.results.wording import finding_sentence, verdict

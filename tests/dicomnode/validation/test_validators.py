@@ -7,7 +7,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from dicomnode.errors import ValidatorFailed
-from dicomnode.findings import ResultKind
+from dicomnode.reading.findings import ResultKind
 from dicomnode.results.build import build_results, encode
 from dicomnode.validation import ALLOWED, VALIDATORS, programs, standard, validator_named, why_harmless
 from tests.dicomnode.results.samples import forms

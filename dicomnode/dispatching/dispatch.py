@@ -1,0 +1,124 @@
+"""Is the study complete, and which models run on it: from received studies to the queue, in one transaction."""
+
+from collections.abc import Sequence
+
+from dicomnode.config.sections import CompletenessSettings, ModelSettings, QueueSettings
+from dicomnode.dispatching.evidence import Evidence
+from dicomnode.logs import get_logger
+from dicomnode.timekeeping import Timekeeper
+from storage.database import Connection, Database
+from storage.lifecycle import StudyState
+from storage.queue import enqueue
+from storage.retrievals import priors_among, want_priors
+from storage.studies import DueStudy, due_studies, leave_receiving, restart_quiet_timers
+
+log = get_logger(__name__)
+
+
+class Dispatcher:
+    """Watches the received studies of one database."""
+
+    def __init__(
+        self,
+        database: Database,
+        completeness: CompletenessSettings,
+        models: Sequence[ModelSettings],
+        max_attempts: int,
+        evidence: Sequence[Evidence] = (),
+        order: QueueSettings | None = None,
+        want_priors_for: frozenset[str] = frozenset(),
+    ) -> None:
+        """Take what to ask about studies that are quiet. evidence: the deadline is above it.
+
+        want_priors_for: modalities; a study that holds one has its priors looked for once it is queued.
+        """
+        self._database = database
+        self._evidence = evidence
+        self._waiting: dict[str, str] = {}
+        self._completeness = completeness
+        self._models = models
+        self._max_attempts = max_attempts
+        self._order = order or QueueSettings()
+        self._want_priors_for = want_priors_for
+        self._time = Timekeeper(database, _restart_timers)
+
+    def after_start(self) -> None:
+        """Start the quiet time of unfinished studies again: what a sender did while we were away is not known."""
+        with self._database.transaction() as connection:
+            count = restart_quiet_timers(connection)
+        if count:
+            log.info("quiet times restarted", studies=count)
+
+    def do_one_round(self) -> bool:
+        """Queue every study that is due. Returns whether there was one."""
+        with self._time.transaction() as connection:
+            due = due_studies(connection, self._completeness.quiet_s, self._completeness.deadline_s)
+            priors = priors_among(connection, {study.study_instance_uid: study.revision for study in due})
+            for study in due:
+                if study.study_instance_uid in priors:
+                    _keep_as_prior(connection, study)
+        due = [study for study in due if study.study_instance_uid not in priors]
+        ready = [study for study in due if study.reason == "deadline" or not self._waits(study)]
+        for study in ready:
+            self._waiting.pop(study.study_instance_uid, None)
+            self._dispatch(study)
+        return bool(ready)
+
+    def _waits(self, study: DueStudy) -> bool:
+        """Whether something speaks against it; said in the log when it is new."""
+        reason = next((why for item in self._evidence if (why := item.against(study))), "")
+        if reason and self._waiting.get(study.study_instance_uid) != reason:
+            log.info("study waits", study_instance_uid=study.study_instance_uid, reason=reason)
+        self._waiting[study.study_instance_uid] = reason
+        return bool(reason)
+
+    def _priority_of(self, study: DueStudy) -> int:
+        known = [self._order.priorities.get(title, 0) for title in study.calling_ae_titles]
+        return max(known, default=0)
+
+    def _dispatch(self, study: DueStudy) -> None:
+        models = [model for model in self._models if set(model.modalities) & set(study.modalities)]
+        with self._database.transaction() as connection:
+            if not models:
+                reason = f"no model takes modality {', '.join(sorted(study.modalities)) or '(none given)'}"
+                changed = leave_receiving(
+                    connection, study.study_instance_uid, study.revision, StudyState.UNMATCHED, reason
+                )
+            else:
+                reason = ""
+                changed = leave_receiving(connection, study.study_instance_uid, study.revision, StudyState.QUEUED)
+                if changed and self._want_priors_for.intersection(study.modalities):
+                    want_priors(connection, study.study_instance_uid)
+                for model in models if changed else ():
+                    enqueue(
+                        connection,
+                        study.study_instance_uid,
+                        study.revision,
+                        model.package,
+                        priority=model.priority + self._priority_of(study),
+                        ageing_s=self._order.ageing_s,
+                        max_attempts=self._max_attempts,
+                    )
+        if not changed:
+            return  # an image came in between, and the study is due again later; or another dispatcher was quicker
+        line = {
+            "study_instance_uid": study.study_instance_uid,
+            "revision": study.revision,
+            "instances": study.instance_count,
+            "complete_by": study.reason,
+        }
+        if models:
+            log.info("study queued", packages=[model.package for model in models], **line)
+        else:
+            log.warning("study not analysed", reason=reason, **line)
+
+
+def _keep_as_prior(connection: Connection, study: DueStudy) -> None:
+    reason = "kept to be compared with a later study"
+    if leave_receiving(connection, study.study_instance_uid, study.revision, StudyState.PRIOR, reason):
+        log.info("prior kept", study_instance_uid=study.study_instance_uid, instances=study.instance_count)
+
+
+def _restart_timers(connection: Connection, jump_seen: bool) -> None:
+    if jump_seen:  # at the start they are restarted anyway
+        restart_quiet_timers(connection)

@@ -1,0 +1,1 @@
+"""From an association into the archive and the database; Success is answered only after both."""

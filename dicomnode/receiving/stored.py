@@ -1,0 +1,85 @@
+"""The rows that instances and results in the archive should have, made from their files alone."""
+
+import struct
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import dcmread
+
+from dicomnode.errors import RefusedInstance
+from dicomnode.receiving.filing import read_filing_attributes
+from storage.archive import Archive, digest_by_key
+from storage.errors import ArchiveUnavailable
+from storage.outbox import OutgoingObject
+from storage.studies import Instance
+
+PREAMBLE_BYTES = 132  # PS3.10 7.1: preamble and prefix
+# (0002,0000) UL of 4 bytes, the first element of the file meta information: the length of what follows it.
+GROUP_LENGTH = struct.Struct("<HH2sHI")
+INFLATED_BYTES = 4 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as it should be. object_key: of the file; reason: what is wrong with it."""
+
+    object_key: str
+    reason: str
+
+
+def read_stored(archive: Archive, key: str) -> Instance | Problem:
+    """The row that a file should have, or why none can be made."""
+    try:
+        with archive.fetched([key]) as paths:
+            return _instance(paths[key], key)
+    except (OSError, ValueError, struct.error) as error:
+        return Problem(key, f"the file is no DICOM file of ours ({type(error).__name__})")
+    except RefusedInstance as error:
+        return Problem(key, f"the file is damaged: {error}")
+    except ArchiveUnavailable as error:
+        return Problem(key, f"the file cannot be had: {error}")
+
+
+def read_result(archive: Archive, key: str) -> OutgoingObject | None:
+    """The object that was sent, or would be; None where the file cannot be read."""
+    try:
+        with archive.fetched([key]) as paths:
+            meta = dcmread(paths[key], specific_tags=[]).file_meta
+        return OutgoingObject(
+            str(meta.MediaStorageSOPInstanceUID), str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID), key
+        )
+    except Exception:  # noqa: BLE001  as in `_read_head`, or the archive is away
+        return None
+
+
+def _instance(path: Path, key: str) -> Instance:
+    """Raises RefusedInstance, OSError, ValueError, struct.error."""
+    whole = memoryview(path.read_bytes())
+    *_, length = GROUP_LENGTH.unpack_from(whole, PREAMBLE_BYTES)
+    end = PREAMBLE_BYTES + GROUP_LENGTH.size + length
+    syntax, calling_ae_title = _read_head(bytes(whole[:end]))
+    dataset = whole[end:]
+    filed = read_filing_attributes(dataset, syntax, INFLATED_BYTES)
+    digest = digest_by_key(key, dataset)
+    # Also of another instance: a copy under its name would be taken for it, and removed as the copy that it is.
+    if digest is None or f"/{filed.study_instance_uid}/{filed.sop_instance_uid}-" not in key:
+        raise ValueError("the content does not fit the name")
+    return Instance(
+        **asdict(filed),
+        transfer_syntax_uid=syntax,
+        object_key=key,
+        size_bytes=len(whole),
+        digest=digest,
+        calling_ae_title=calling_ae_title,
+    )
+
+
+def _read_head(head: bytes) -> tuple[str, str]:
+    """Transfer syntax UID, and AE title of the sender. Raises ValueError."""
+    try:
+        meta = dcmread(BytesIO(head)).file_meta
+        return str(meta.TransferSyntaxUID), str(meta.get("SourceApplicationEntityTitle", "")).strip()
+    except Exception as error:
+        # Whatever pydicom raises on what a disk has made of a file: the others are still to be looked at.
+        raise ValueError(f"its file meta information cannot be read: {error}") from error

@@ -1,0 +1,1 @@
+"""A job from its lease to the objects in the outbox."""

@@ -46,4 +46,4 @@ def test_a_study_by_way_of_a_bucket(
             check=True,
         )
         assert "every file is there" in check.stdout
-        assert {path.name for path in config.archive_path.rglob("*") if path.is_file()} <= {"swept"}
+        assert {path.name for path in config.archive_path.rglob("*") if path.is_file()} <= {"swept", "database"}

@@ -1,9 +1,9 @@
 """What is negotiated on the wire."""
 
 import pytest
-from pydicom.pixels import get_decoder
 from pydicom.uid import UID, JPEG2000Lossless
 
+from dicomnode.images.codecs import CODECS
 from dicomnode.network.contexts import ACCEPTED_TRANSFER_SYNTAXES, accepted_contexts, offered_contexts
 
 MAMMOGRAPHY = "1.2.840.10008.5.1.4.1.1.1.2"
@@ -13,7 +13,7 @@ VERIFICATION = "1.2.840.10008.1.1"
 @pytest.mark.parametrize("uid", [uid for uid in ACCEPTED_TRANSFER_SYNTAXES if uid.is_encapsulated])
 def test_every_accepted_compression_decodes_here(uid: UID) -> None:
     """Nothing is acknowledged that could not be read afterwards."""
-    assert get_decoder(uid).is_available
+    assert uid in CODECS
 
 
 def test_mammograms_and_echo_are_accepted() -> None:

@@ -28,6 +28,7 @@ from dicomnode.receiving.receivers import ReceiverProcesses
 from dicomnode.receiving.stock_receiver import StockReceiver
 from dicomnode.rounds import beginning_with, run_rounds
 from engines.errors import DeviceLost
+from engines.memory import share_one_arena
 from storage.errors import StorageError
 
 log = get_logger(__name__)
@@ -87,12 +88,14 @@ def _stores(settings: Settings, stop: threading.Event, *, upgrade: bool = False)
 
 def receive(settings: Settings, config: Path) -> None:
     """Receive and dispatch until stopped."""
+    share_one_arena()
     with _stop_on_signal() as stop, _stores(settings, stop) as stores:
         _receive(settings, config, stores, stop)
 
 
 def receive_handed_over(settings: Settings, control: socket.socket) -> None:
     """Receive over the connections that the node hands over, until it wants no more; one of several processes."""
+    share_one_arena()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from the terminal it comes to all processes; the node says when
     associations = AssociationsElsewhere(control)
     with assembly.open_stores(settings) as stores:
@@ -104,6 +107,7 @@ def receive_handed_over(settings: Settings, control: socket.socket) -> None:
 
 def send(settings: Settings) -> None:
     """Deliver results until stopped."""
+    share_one_arena()
     with _stop_on_signal() as stop, _stores(settings, stop) as stores:
         sender = assembly.make_sender(settings, stores)
         log.info("sender ready", destinations=[destination.name for destination in settings.destinations])
@@ -136,6 +140,7 @@ def _round_or_end(do_one_round: Callable[[], bool]) -> bool:
 
 def serve(settings: Settings, config: Path) -> int:
     """Everything on one machine, until stopped, over a database of this version's schema. Returns the exit code."""
+    share_one_arena()
     with _stop_on_signal() as stop, _stores(settings, stop, upgrade=True) as stores:
         sender = assembly.make_sender(settings, stores)
         child = WorkerProcess(config)

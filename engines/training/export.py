@@ -4,6 +4,7 @@ import logging
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 
 from engines.networks.one_stage import OneStageDetector, RawOutputs
@@ -36,3 +37,14 @@ def export_onnx(network: OneStageDetector | TwoStageDetector, rows: int, columns
             external_data=False,
             verbose=False,
         )
+    without_notes(file)
+
+
+def without_notes(file: Path) -> None:
+    """Leave out what the exporter notes for whoever looks for a fault in it: the paths of the machine, line by line."""
+    model = onnx.load(file)
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    onnx.save(model, file)

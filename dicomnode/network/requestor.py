@@ -37,7 +37,7 @@ from dicomnode.network.upper_layer import (
     PeerGone,
     ProtocolError,
     about_us,
-    gone,
+    read,
 )
 
 ASSOCIATE_AC, ASSOCIATE_RJ, RELEASE_RP = 0x02, 0x03, 0x06
@@ -293,19 +293,11 @@ class Requestor:
 
     def _pdu(self, maximum: int) -> tuple[int, bytes, bytes]:
         """Type, header and body of the next PDU."""
-        header = self._fill(HEADER.size)
+        header = read(self._inlet, HEADER.size)
         kind, length = HEADER.unpack(header)
         if length > maximum:
             raise ProtocolError(f"PDU of {length} bytes, at most {maximum} are taken")
-        return kind, header, self._fill(length)
-
-    def _fill(self, count: int) -> bytes:
-        data = bytearray(count)
-        try:
-            self._inlet.fill(memoryview(data))
-        except (EOFError, OSError) as error:
-            raise gone(error) from None
-        return bytes(data)
+        return kind, header, read(self._inlet, length)
 
     def _send(self, data: bytes) -> None:
         until = self._deadline()

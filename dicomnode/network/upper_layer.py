@@ -112,13 +112,13 @@ class UpperLayer:
 
     def request(self) -> A_ASSOCIATE:
         """Wait for the association request. Raises ProtocolError."""
-        header = self._read(HEADER.size)
+        header = read(self._inlet, HEADER.size)
         kind, length = HEADER.unpack(header)
         if kind != ASSOCIATE_RQ or length > MAXIMUM_ASSOCIATE_BYTES:
             raise ProtocolError("does not begin with an association request", UNEXPECTED_PDU)
         pdu = A_ASSOCIATE_RQ()
         try:
-            pdu.decode(header + self._read(length))
+            pdu.decode(header + read(self._inlet, length))
             return pdu.to_primitive()
         except PeerGone:
             raise
@@ -243,19 +243,11 @@ class UpperLayer:
                     return
                 drained += count
 
-    def _read(self, count: int) -> bytes:
-        data = bytearray(count)
-        try:
-            self._inlet.fill(memoryview(data))
-        except (EOFError, OSError) as error:
-            raise gone(error) from None
-        return bytes(data)
-
     def _take(self, count: int, along: int) -> memoryview:
         try:
             return self._inlet.take(count, along)
         except (EOFError, OSError) as error:
-            raise gone(error) from None
+            raise _gone(error) from None
 
     def _send(self, data: bytes) -> None:
         try:
@@ -264,8 +256,17 @@ class UpperLayer:
             raise PeerGone(str(error)) from None
 
 
-def gone(error: EOFError | OSError) -> PeerGone:
-    """What an inlet's error says of the peer."""
+def read(inlet: Inlet, count: int) -> bytes:
+    """The next bytes of an association. Raises PeerGone."""
+    data = bytearray(count)
+    try:
+        inlet.fill(memoryview(data))
+    except (EOFError, OSError) as error:
+        raise _gone(error) from None
+    return bytes(data)
+
+
+def _gone(error: EOFError | OSError) -> PeerGone:
     if isinstance(error, TimeoutError):
         return PeerGone("nothing came for too long")
     return PeerGone("closed by the peer" if isinstance(error, EOFError) else str(error))

@@ -8,15 +8,13 @@ from pathlib import Path
 from pydicom import dcmread
 
 from dicomnode.errors import RefusedInstance
+from dicomnode.network.part10 import GROUP_LENGTH, PREAMBLE_BYTES
 from dicomnode.receiving.filing import read_filing_attributes
 from storage.archive import Archive, digest_by_key
 from storage.errors import ArchiveUnavailable
 from storage.outbox import OutgoingObject
 from storage.studies import Instance
 
-PREAMBLE_BYTES = 132  # PS3.10 7.1: preamble and prefix
-# (0002,0000) UL of 4 bytes, the first element of the file meta information: the length of what follows it.
-GROUP_LENGTH = struct.Struct("<HH2sHI")
 INFLATED_BYTES = 4 * 1024**3
 
 

@@ -30,12 +30,17 @@ def amend(package: ModelPackage, manifest: Manifest, figures: Mapping[str, Any],
 
     Files that the manifest names are in the folder already. Raises PackageError where the result would not be valid.
     """
-    evaluation = json.loads((package.folder / EVALUATION_NAME).read_text(encoding="utf-8"))
-    _write(package.folder / EVALUATION_NAME, json.dumps({**evaluation, **figures}, indent=2))
+    _write(package.folder / EVALUATION_NAME, json.dumps({**evaluation_of(package), **figures}, indent=2))
     card = package.model_card.read_text(encoding="utf-8")
     _write(package.model_card, with_section(card, section))
     _write(package.folder / MANIFEST_NAME, json.dumps(asdict(manifest), indent=2))
     return load_package(package.folder)
+
+
+def evaluation_of(package: ModelPackage) -> dict[str, Any]:
+    """What its training and the commands after it have measured."""
+    found: dict[str, Any] = json.loads((package.folder / EVALUATION_NAME).read_text(encoding="utf-8"))
+    return found
 
 
 def with_section(card: str, section: str) -> str:

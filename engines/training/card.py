@@ -38,7 +38,7 @@ DATA = """
 
 - Trained, chosen and tested on CBIS-DDSM, mass subset, development part (digitised film, reduced to 800 x 800 pixels
   and stretched; the aspect was restored): {split}. Split 80 / 10 / 10 by patient with seed {seed}; no patient is in two
-  parts. The demo's patients P_00820 and P_00173 are in none of them.
+  parts. The demo's patients P_00820 and P_00173 are in none of them.{crossed}
   Distributed by The Cancer Imaging Archive under CC BY 3.0. Cite: Sawyer-Lee R, Gimenez F, Hoogi A, Rubin D (2016)
   Curated Breast Imaging Subset of Digital Database for Screening Mammography (CBIS-DDSM), The Cancer Imaging Archive,
   doi:10.7937/K9/TCIA.2016.7O02S9CY; Lee RS et al (2017) Sci Data 4:170177, doi:10.1038/sdata.2017.177;
@@ -59,6 +59,10 @@ classical outlines and the boxes' shadows on both axes (mask).
 Repeat it: `{command}`{caveat}
 """
 
+CROSSED = """
+- Two trainings cross: the first learned from the training and the test part, the second from the training and the
+  validation part, and these weights are the mean of their last ones. So every patient has been learned from. Below,
+  validation and test patients are each judged by the one training that had not seen them, not by the mean."""
 ALONE = """- mini-MIAS (Suckling J et al 1994, Excerpta Medica ICS 1069, 375-378; research only) was used for evaluation
   alone, where it was used."""
 BESIDE = """- Trained on another set beside it: {facts}.
@@ -99,6 +103,7 @@ def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe
     data = DATA.format(
         split="; ".join(parts),
         seed=recipe.seed,
+        crossed=CROSSED if evaluation.get("crossed") else "",
         beside=BESIDE.format(facts=recipe.beside) if recipe.beside else ALONE,
         stages="; ".join(_stage(*stage) for stage in recipe.stages),
         batch=recipe.batch,

@@ -1,7 +1,6 @@
 """The training set: what is trained on, and the split by patient, from a folder with an annotations.csv."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,26 +16,6 @@ VALIDATION_SHARE = 0.1
 TEST_SHARE = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """Part number `index` of `count` equal parts of a set's patients."""
-
-    index: int
-    count: int
-
-    def holds(self, place: int) -> bool:
-        """Whether the patient at this place of the shuffled order is in this fold."""
-        return place % self.count == self.index
-
-
-def parse_fold(text: str) -> Fold:
-    """`1/2` is the first of two folds. Raises DataError."""
-    index, slash, count = text.partition("/")
-    if not slash or not index.isdecimal() or not count.isdecimal() or not 1 <= int(index) <= int(count):
-        raise DataError(f"--fold {text}: a fold is written 1/2, 2/2, 1/3 and so on")
-    return Fold(int(index) - 1, int(count))
-
-
 def read_cases(folder: Path, option: str = "--data") -> list[Case]:
     """Images with located masses and normal images of a folder, demo patients left out. Raises DataError."""
     table = folder / TABLE_NAME
@@ -46,12 +25,12 @@ def read_cases(folder: Path, option: str = "--data") -> list[Case]:
     return [case for case in cases if case.kind in {"mass", "normal"} and case.patient not in DEMO_PATIENTS]
 
 
-def split_fold(cases: Sequence[Case], fold: Fold, seed: int) -> tuple[list[Case], list[Case]]:
-    """The cases to train on and those of the fold, no patient in both, the same for the same patients and seed."""
+def halves(cases: Sequence[Case], seed: int) -> tuple[list[Case], list[Case]]:
+    """Two halves, no patient in both, the same for the same patients and seed."""
     patients = sorted({case.patient for case in cases})
     order = np.random.default_rng(seed).permutation(len(patients))
-    held = {patients[index] for place, index in enumerate(order) if fold.holds(place)}
-    return [case for case in cases if case.patient not in held], [case for case in cases if case.patient in held]
+    first = {patients[index] for index in order[::2]}
+    return [case for case in cases if case.patient in first], [case for case in cases if case.patient not in first]
 
 
 def split_by_patient(cases: Sequence[Case], seed: int) -> dict[Part, list[Case]]:

@@ -4,26 +4,26 @@ import argparse
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from engines.annotations import Case
 from engines.decode import NetworkKind
 from engines.errors import DataError
 from engines.evaluation.figures import figures
 from engines.evaluation.pictures import draw_froc
 from engines.package import ModelPackage
-from engines.preprocess import FILTERS, PreprocessSettings
+from engines.preprocess import PreprocessSettings
 from engines.training.cache import CachedCases, cached
 from engines.training.cancer import KEY, facts, proven
-from engines.training.cases import DEMO_PATIENTS, Fold, Part, parse_fold, read_cases, split_by_patient, split_fold
-from engines.training.evaluate import apply, chance, choose
-from engines.training.loop import candidates_of, judge_candidates
+from engines.training.cases import DEMO_PATIENTS, Part, halves, read_cases, split_by_patient
+from engines.training.crossing import HELD, Unseen, averaged, crossed, member
+from engines.training.evaluate import apply, chance, choose, judged_by
 from engines.training.masks import draw_masks
-from engines.training.members import Unseen, averaged, unseen
 from engines.training.mixture import Mixture
 from engines.training.pictures import draw_log
 from engines.training.publish import NAME, publish
@@ -38,14 +38,20 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, logs, figures and the package")
     parser.add_argument("--also", type=Path, help="folder of another annotated set to train on beside the data")
     parser.add_argument("--also-share", type=float, default=0.375, help="of the crops, from --also")
-    parser.add_argument("--fold", help="1/2: the first of two folds of the patients of --also is held out and judged")
-    parser.add_argument(
+    crossing = parser.add_mutually_exclusive_group()
+    crossing.add_argument(
+        "--crossed",
+        type=int,
+        choices=(1, 2),
+        help="the first of two trainings holds out the validation part and a half of --also, the second the test part"
+        " and the other half; the last weights count",
+    )
+    crossing.add_argument(
         "--members",
         type=Path,
-        metavar="OUT",
-        nargs="+",
-        default=[],
-        help="average these trainings, which held out 1/N, 2/N ... of --also, instead of training",
+        metavar=("OUT1", "OUT2"),
+        nargs=2,
+        help="average the trainings of --crossed 1 and 2 instead of training; each judges what it held out",
     )
     parser.add_argument("--mias", type=Path, help="folder of mini-MIAS, for evaluation only")
     parser.add_argument("--cache", type=Path, help="folder for preprocessed images (default: OUT/cache)")
@@ -83,67 +89,89 @@ def tell(text: str) -> None:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Train, evaluate, export. Exit code 0, or 1 where the data is not usable."""
-    options = arguments(given)
     try:
-        package = run(options)
+        tell(run(arguments(given)))
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    if package is None:
-        tell("stopped as asked; go on with --resume")
-    else:
-        tell(f"wrote {package.name} {package.version} to {package.folder}")
     return 0
 
 
-def run(options: argparse.Namespace) -> ModelPackage | None:
-    """The whole way from the folder of images to the package; None where it was asked to stop before."""
+def run(options: argparse.Namespace) -> str:
+    """The whole way from the folder of images to the package; what came of it, in words. Raises DataError."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)  # what a new head starts from
     options.out.mkdir(parents=True, exist_ok=True)
     settings = PreprocessSettings()
-    parts = prepared_parts(options, settings)
+    parts = split_by_patient(read_cases(options.data), options.split_seed)
+    _check(options.data, parts)
+    also = read_cases(options.also, "--also") if options.also else []
     if options.members:
-        folds = prepared_folds(options, settings)
-        return finish(options, settings, parts, averaged(options.members), unseen(options.members, folds))
-    beside, held = prepared_beside(options, settings)
-    mixture = Mixture(parts["train"], beside, options.also_share)
-    trained = train_stages(options, mixture, parts["validation"], tell)
+        sets = unseen_by_members(options, settings, parts, also)
+        return _wrote(finish(options, settings, parts, averaged(options.members), sets, also))
+    wanted, beside = parts, also
+    if options.crossed:
+        wanted, beside = crossed(parts, options.crossed), halves(also, options.split_seed)[-options.crossed]
+    data = {part: prepared(cases, options, settings, part) for part, cases in wanted.items()}
+    second = prepared(beside, options, settings, "--also") if beside else None
+    watched = data[HELD[options.crossed - 1] if options.crossed else "validation"]
+    trained = train_stages(options, Mixture(data["train"], second, options.also_share), watched, tell)
     if trained is None:
-        return None
-    return finish(options, settings, parts, trained, beside=beside, held=held)
+        return "stopped as asked; go on with --resume"
+    if options.crossed:
+        return f"trained the {'first' if options.crossed == 1 else 'second'} of two: --members averages them"
+    networks = {kind: item.network for kind, item in trained.items()}
+    sets = {str(part): [Unseen(networks, data[part])] for part in HELD}
+    return _wrote(finish(options, settings, parts, trained, sets, also))
+
+
+def unseen_by_members(
+    options: argparse.Namespace, settings: PreprocessSettings, parts: Mapping[Part, list[Case]], also: Sequence[Case]
+) -> dict[str, list[Unseen]]:
+    """What each of the two members held out, with its network. Raises DataError."""
+    members = [member(folder) for folder in options.members]
+    sets = {
+        str(part): [Unseen(networks, prepared(parts[part], options, settings, part))]
+        for part, networks in zip(HELD, members, strict=True)
+    }
+    if also:
+        held = zip(members, halves(also, options.split_seed), strict=True)
+        sets["held_out"] = [Unseen(networks, prepared(half, options, settings, "--also")) for networks, half in held]
+    return sets
 
 
 def finish(
     options: argparse.Namespace,
     settings: PreprocessSettings,
-    parts: dict[Part, CachedCases],
+    parts: Mapping[Part, list[Case]],
     trained: dict[NetworkKind, Trained],
-    members: Sequence[Unseen] = (),
-    beside: CachedCases | None = None,
-    held: CachedCases | None = None,
+    sets: Mapping[str, Sequence[Unseen]],
+    also: Sequence[Case],
 ) -> ModelPackage:
-    """Choose on validation patients, evaluate once on the others, export, write the package."""
+    """Choose on validation patients, evaluate once on the others, export, write the package.
+
+    sets: by their names in the evaluation, each with networks that have not been trained on it.
+    """
     tell("choosing the network, the filter, the calibration and the operating point on validation patients")
-    choices = choose({kind: item.network for kind, item in trained.items()}, parts["validation"], members)
+    choices = choose(sets["validation"][0], sets.get("held_out", ()))
     tell(f"chosen: {choices}")
     best = trained[choices.decode.network]
-    data = {part: parts[part] for part in ("validation", "test")}
-    if held is not None:
-        data["held_out"] = held
     if options.mias is not None:
-        data["mini_mias"] = cached(read_cases(options.mias, "--mias"), settings, _cache(options), tell, FILTERS)
-    found = {name: candidates_of(best.network, cases, choices.filter, choices.decode) for name, cases in data.items()}
-    judged = {name: apply(choices, judge_candidates(found[name], cases)) for name, cases in data.items()}
-    if members:
-        items = [item for member in members for item in member.judged(choices.filter, choices.decode)]
-        judged["held_out"] = apply(choices, items)
+        mias = prepared(read_cases(options.mias, "--mias"), options, settings, "--mias")
+        sets = {**sets, "mini_mias": [Unseen({choices.decode.network: best.network}, mias)]}
+    judged = {
+        name: apply(choices, [one for item in items for one in judged_by(item, choices.filter, choices.decode)])
+        for name, items in sets.items()
+    }
+    tested = sets["test"][0]
+    found = tested.found(choices.filter, choices.decode)
     evaluation: dict[str, Any] = {
         "split": {part: _size(cases) for part, cases in parts.items()},
+        "crossed": options.members is not None,
         "networks": choices.per_network,
         "filters": choices.per_filter,
         "outlines": choices.per_outline,
-        "chance": chance(judged["test"], found["test"], parts["test"], options.seed),
+        "chance": chance(judged["test"], found, tested.data, options.seed),
     }
     cancer = choices.cancer and proven(choices.cancer, judged["test"], choices.threshold)
     choices = replace(choices, cancer=cancer)
@@ -153,11 +181,14 @@ def finish(
     for kind in trained:
         if (log := options.out / kind / "log.csv").is_file():
             draw_log(log, options.out / f"{kind}.png")
-    draw_masks(found["test"], parts["test"], options.out / "masks.png")
+    draw_masks(found, tested.data, options.out / "masks.png")
     draw_froc({name: judged[name] for name in judged}, options.out / "froc.png")
-    sets = [member.data for member in members] or ([] if beside is None else [beside])
-    recipe = _recipe(options, trained, " and ".join(map(_size, sets)))
+    recipe = _recipe(options, trained, _size(also) if also else "")
     return publish(best.network, settings, choices, evaluation, recipe, options.version, options.out / NAME)
+
+
+def _wrote(package: ModelPackage) -> str:
+    return f"wrote {package.name} {package.version} to {package.folder}"
 
 
 def _recipe(options: argparse.Namespace, trained: dict[NetworkKind, Trained], beside: str) -> Recipe:
@@ -172,49 +203,28 @@ def _recipe(options: argparse.Namespace, trained: dict[NetworkKind, Trained], be
     )
 
 
-def prepared_parts(options: argparse.Namespace, settings: PreprocessSettings) -> dict[Part, CachedCases]:
-    """The three parts of the data, preprocessed."""
-    parts = split_by_patient(read_cases(options.data), options.split_seed)
-    prepared = {part: cached(cases, settings, _cache(options), tell) for part, cases in parts.items()}
-    for part, data in prepared.items():
-        tell(f"{part}: {_size(data)}, {len(data.refused)} refused")
-    if empty := [part for part, data in prepared.items() if not any(map(len, data.boxes))]:
+def _check(folder: Path, parts: Mapping[Part, Sequence[Case]]) -> None:
+    """Raise DataError where a part of the split has no mass to learn from or to judge with."""
+    if empty := [part for part, cases in parts.items() if not any(case.lesions for case in cases)]:
         raise DataError(
-            f"{options.data} has too few patients with located masses: none for {', '.join(empty)}. A tenth each"
+            f"{folder} has too few patients with located masses: none for {', '.join(empty)}. A tenth each"
             f" is kept for validation and test; those of the demo, {', '.join(sorted(DEMO_PATIENTS))}, are never used"
         )
-    return prepared
 
 
-def prepared_beside(
-    options: argparse.Namespace, settings: PreprocessSettings
-) -> tuple[CachedCases | None, CachedCases | None]:
-    """What is trained on beside the data, and the fold of it that is held out; None where there is none."""
-    if options.also is None:
-        return None, None
-    cases = read_cases(options.also, "--also")
-    if options.fold is None:
-        return cached(cases, settings, _cache(options), tell), None
-    kept, held = split_fold(cases, parse_fold(options.fold), options.split_seed)
-    return cached(kept, settings, _cache(options), tell), cached(held, settings, _cache(options), tell)
+def prepared(
+    cases: Sequence[Case], options: argparse.Namespace, settings: PreprocessSettings, name: str
+) -> CachedCases:
+    """The cases, preprocessed under every filter."""
+    folder = options.cache if options.cache is not None else options.out / "cache"
+    data = cached(cases, settings, folder, tell)
+    tell(f"{name}: {_size(data.cases)}, {len(data.refused)} refused")
+    return data
 
 
-def prepared_folds(options: argparse.Namespace, settings: PreprocessSettings) -> list[CachedCases]:
-    """What each of the members held out. Raises DataError."""
-    if options.also is None:
-        raise DataError("--members needs --also: the set whose folds they held out")
-    cases = read_cases(options.also, "--also")
-    folds = [Fold(index, len(options.members)) for index in range(len(options.members))]
-    return [cached(split_fold(cases, fold, options.split_seed)[1], settings, _cache(options), tell) for fold in folds]
-
-
-def _cache(options: argparse.Namespace) -> Path:
-    folder: Path = options.cache if options.cache is not None else options.out / "cache"
-    return folder
-
-
-def _size(data: CachedCases) -> str:
-    return f"{len(set(data.patients))} patients, {len(data)} images, {sum(map(len, data.boxes))} masses"
+def _size(cases: Sequence[Case]) -> str:
+    patients, masses = {case.patient for case in cases}, sum(len(case.lesions) for case in cases)
+    return f"{len(patients)} patients, {len(cases)} images, {masses} masses"
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -226,9 +236,6 @@ def _command(options: argparse.Namespace) -> str:
     parts += ["--from", *(f"START{number}" for number in range(1, len(options.start) + 1))] if options.start else []
     if options.also:
         parts += ["--also", "DIR", "--also-share", f"{options.also_share:g}"]
-    parts += ["--fold", options.fold] if options.fold else []
-    parts += (
-        ["--members", *(f"OUT{number}" for number in range(1, len(options.members) + 1))] if options.members else []
-    )
+    parts += ["--members", "OUT1", "OUT2"] if options.members else []
     parts += ["--mias", "DIR"] if options.mias else []
     return "python -m engines.training " + shlex.join(parts)

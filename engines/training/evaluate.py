@@ -16,9 +16,9 @@ from engines.preprocess import FILTERS, Filter
 from engines.probability import calibrated
 from engines.training.cache import CachedCases
 from engines.training.calibrate import TRUST, fit_calibration, fit_probability
+from engines.training.crossing import Unseen
 from engines.training.loop import Network, judge_candidates, outputs_of, reading
 from engines.training.masks import box_overlap
-from engines.training.members import Unseen
 
 NEARLY = 0.05  # of Youden's J
 ENOUGH = 50  # normal images for an operating point
@@ -45,11 +45,13 @@ class Choices:
     per_outline: dict[OutlineKind, float]
 
 
-def choose(networks: Mapping[NetworkKind, Network], validation: CachedCases, members: Sequence[Unseen] = ()) -> Choices:
+def choose(unseen: Unseen, others: Sequence[Unseen] = ()) -> Choices:
     """The network, the weight of its stages, the filter, the calibration and the operating point.
 
-    members: where what is chosen is their average, what each has not seen counts for the last two as well.
+    unseen: the validation patients. others: more that networks of these kinds have not seen; they count for the last
+    two as well.
     """
+    networks, validation = unseen.networks, unseen.data
     readings = [reading for network in networks.values() for reading in _readings(network)]
     unfiltered = dict(zip(readings, _found_by(networks, readings, validation, "none"), strict=True))
     per_reading = {item: mean_sensitivity(judge_candidates(found, validation)) for item, found in unfiltered.items()}
@@ -62,8 +64,7 @@ def choose(networks: Mapping[NetworkKind, Network], validation: CachedCases, mem
     per_filter = {name: mean_sensitivity(items) for name, items in judged.items()}
     chosen = max(FILTERS, key=lambda name: per_filter[name])  # the first, "none", where they tie
     per_outline = {kind: box_overlap(found[chosen], validation, kind) for kind in _outlines(best)}
-    others = [item for member in members for item in member.judged(chosen, best)]
-    seen = [*judged[chosen], *others]
+    seen = [*judged[chosen], *(one for item in others for one in judged_by(item, chosen, best))]
     raw_threshold, score, malignancy = _calibrations(seen)
     return Choices(
         replace(best, outlines=max(per_outline, key=lambda kind: per_outline[kind])),
@@ -76,6 +77,11 @@ def choose(networks: Mapping[NetworkKind, Network], validation: CachedCases, mem
         per_filter,
         per_outline,
     )
+
+
+def judged_by(unseen: Unseen, name: Filter, settings: DecodeSettings) -> list[Judged]:
+    """What is found under a filter, against the truth."""
+    return judge_candidates(unseen.found(name, settings), unseen.data)
 
 
 def _outlines(settings: DecodeSettings) -> tuple[OutlineKind, ...]:

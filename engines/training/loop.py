@@ -55,6 +55,7 @@ class LoopSettings:
     """How long and how hard. minutes: stop by the clock as well, the cosine then follows what is nearer to its end.
 
     validate_start: judge the weights that it starts from, which then count among those to choose from.
+    keeps_last: the last averaged weights are what it is for, so that those that judge it have chosen nothing.
     """
 
     iterations: int
@@ -68,6 +69,7 @@ class LoopSettings:
     log_every: int = 20
     validate_every: int = 250
     validate_start: bool = False
+    keeps_last: bool = False
     seed: int = 0
 
 
@@ -96,7 +98,7 @@ class Trainer:
         tell: Callable[[str], None],
         stop_after: int | None = None,
     ) -> None:
-        """Train to the end, writing log.csv, checkpoint.pt and best.pt (by validation sensitivity)."""
+        """Train to the end, writing log.csv, checkpoint.pt and best.pt (by validation sensitivity, or the last)."""
         running: list[dict[str, Tensor]] = []
         if self.iteration == 0 and self.settings.validate_start:
             self._validate(validation, tell)
@@ -193,7 +195,7 @@ class Trainer:
     def _validate(self, validation: CachedCases, tell: Callable[[str], None]) -> None:
         judged = judge_all(self.average, validation, "none")
         score = float(np.mean([sensitivity_at(judged, rate) for rate in FALSE_POSITIVE_RATES]))
-        if score > self.best:
+        if score > self.best or self.settings.keeps_last:
             self.best, self.best_iteration = score, self.iteration
             torch.save(self.average.state_dict(), self.folder / "best.pt")
         self._log(None, judged, tell)

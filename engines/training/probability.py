@@ -17,7 +17,7 @@ from engines.evaluation.pool import Judged
 from engines.factory import OPENERS, Options
 from engines.package import ModelPackage, find_package, load_package
 from engines.probability import calibrated
-from engines.training.amend import amend, amending_parser
+from engines.training.amend import amend, amending_parser, evaluation_of
 from engines.training.cache import cached
 from engines.training.calibrate import fit_probability
 from engines.training.cancer import KEY, facts, proven, section
@@ -46,6 +46,11 @@ def main(given: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> ModelPackage:
     """The package with its probability, and the figures of all sets anew. Raises EngineError."""
     package = load_package(find_package(options.package))
+    if evaluation_of(package).get("crossed"):
+        raise DataError(
+            f"{package.name} has learned from its validation and test patients, so neither can say how likely a finding"
+            " is a cancer; the training that averaged --members has asked its members"
+        )
     raw = _judged(options, package)
     threshold = float(np.float32(package.threshold))  # as the engine compares: scores are float32
     scored = [replace(item, scores=calibrated(item.scores, package.score_calibration)) for item in raw["validation"]]

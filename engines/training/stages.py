@@ -67,6 +67,7 @@ def _settings(options: argparse.Namespace, iterations: int, share: float, valida
         region_rate=HEAD_RATE * options.rate,
         validate_every=options.validate_every,
         validate_start=validate_start,
+        keeps_last=options.crossed is not None,
         seed=options.seed,
     )
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from engines.annotations import Case
 from engines.errors import DataError
-from engines.training.cases import DEMO_PATIENTS, parse_fold, read_cases, split_by_patient, split_fold
+from engines.training.cases import DEMO_PATIENTS, halves, read_cases, split_by_patient
+from engines.training.crossing import crossed
 
 
 @given(patients=st.lists(st.integers(0, 200), min_size=5, max_size=80), seed=st.integers(0, 5))
@@ -50,20 +51,19 @@ def test_a_folder_without_annotations_says_so(tmp_path: Path) -> None:
         read_cases(tmp_path, "--mias")
 
 
-def test_folds_part_the_patients() -> None:
-    """Every patient is held out in exactly one fold and trained on in the others."""
+def test_halves_part_the_patients() -> None:
+    """Every patient is in one of the halves, with all of their images."""
     cases = [Case(Path(f"{number}.png"), f"P{number // 2}", "L", "CC", None, ()) for number in range(22)]
-    held = []
-    for text in ("1/3", "2/3", "3/3"):
-        kept, out = split_fold(cases, parse_fold(text), seed=0)
-        assert not {case.patient for case in kept} & {case.patient for case in out}
-        assert len(kept) + len(out) == len(cases)
-        held += out
-    assert sorted(case.image for case in held) == sorted(case.image for case in cases)
+    first, second = halves(cases, seed=0)
+    assert not {case.patient for case in first} & {case.patient for case in second}
+    assert sorted(case.image for case in [*first, *second]) == sorted(case.image for case in cases)
+    assert abs(len(first) - len(second)) <= 2
 
 
-@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "a/b", "1/2/3"])
-def test_a_fold_that_is_none_is_refused(text: str) -> None:
-    """The message says how one is written."""
-    with pytest.raises(DataError, match="a fold is written 1/2"):
-        parse_fold(text)
+def test_crossed_trainings_hold_out_what_the_other_learns_from() -> None:
+    """The first learns from the test part and holds out validation, the second the other way round."""
+    cases = [Case(Path(f"{number}.png"), f"P{number}", "L", "CC", None, ()) for number in range(40)]
+    parts = split_by_patient(cases, 0)
+    for number, held, other in ((1, "validation", "test"), (2, "test", "validation")):
+        mine = crossed(parts, number)
+        assert mine == {"train": parts["train"] + parts[other], held: parts[held]}

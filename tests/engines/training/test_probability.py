@@ -48,8 +48,11 @@ def test_test_patients_decide_whether_it_holds() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the shipped package."""
-    return Path(shutil.copytree(find_package("mammo-mass"), tmp_path / "package"))
+    """A copy of the shipped package, as if validation and test patients were none that it has learned from."""
+    folder = Path(shutil.copytree(find_package("mammo-mass"), tmp_path / "package"))
+    evaluation = folder / "evaluation.json"
+    evaluation.write_text(json.dumps({**json.loads(evaluation.read_text()), "crossed": False}))
+    return folder
 
 
 @pytest.fixture

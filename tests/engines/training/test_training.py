@@ -19,6 +19,7 @@ from engines.networks.two_stage import TwoStageDetector
 from engines.onnx import open_onnx
 from engines.package import load_package
 from engines.preprocess import to_batch
+from engines.training import probability
 from engines.training.command import main
 from engines.training.export import export_onnx
 from engines.training.loop import Network
@@ -217,36 +218,53 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_folds_of_another_set_are_held_out_and_their_trainings_averaged(
-    trained: Path, images: Path, beside: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def members(trained: Path, images: Path, beside: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two trainings that cross, of two batches each, beside another set."""
+    out = tmp_path_factory.mktemp("members")
+    given = ["--data", str(images), "--also", str(beside), "--cache", str(trained / "cache"), "--batch", "2"]
+    given += ["--from", str(trained / "two-stage"), "--iterations", "0", "--region-iterations", "2"]
+    for number in ("1", "2"):
+        one = ["--out", str(out / number), "--crossed", number, "--seed", number, "--validate-every", "1"]
+        assert main([*given, *one]) == 0
+        assert not (out / number / "mammo-mass").exists()
+    return [out / "1", out / "2"]
+
+
+def test_crossed_trainings_keep_their_last_weights(members: list[Path]) -> None:
+    """What they held out has chosen nothing: the weights are those of the end, whatever validation said on the way."""
+    for folder in members:
+        state = torch.load(folder / "two-stage" / "checkpoint.pt", weights_only=True)
+        last = torch.load(folder / "two-stage" / "best.pt", weights_only=True)
+        assert state["best_iteration"] == 2
+        torch.testing.assert_close(last["region.score.weight"], state["average"]["region.score.weight"])
+
+
+def test_crossed_trainings_are_averaged_and_each_judges_what_it_held_out(
+    members: list[Path], trained: Path, images: Path, beside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each fold judges what it has not seen; the package of both has their mean weights, and its card says so."""
+    """The package has their mean weights, its card says who judged, and its probability cannot be fitted anew."""
     cache = ["--cache", str(trained / "cache")]
-    common = ["--data", str(images), "--also", str(beside), *cache]
-    for fold in ("1", "2"):
-        given = ["--from", str(trained / "two-stage"), "--iterations", "0", "--region-iterations", "1", "--batch", "2"]
-        out = ["--out", str(tmp_path / fold), "--fold", f"{fold}/2", "--seed", fold]
-        assert main([*common, *given, *out]) == 0
-        evaluation = json.loads((tmp_path / fold / "mammo-mass" / "evaluation.json").read_text())
-        assert evaluation["held_out"]["images"] == 2
-    members = [str(tmp_path / fold) for fold in ("1", "2")]
-    assert main([*common, "--members", *members, "--out", str(tmp_path / "both")]) == 0
-    package = load_package(tmp_path / "both" / "mammo-mass")
+    given = ["--data", str(images), "--also", str(beside), *cache]
+    assert main([*given, "--members", *map(str, members), "--out", str(tmp_path)]) == 0
+    package = load_package(tmp_path / "mammo-mass")
     evaluation = json.loads((package.folder / "evaluation.json").read_text())
     assert (evaluation["held_out"]["images"], evaluation["held_out"]["normal_images"]) == (4, 2)
-    assert "the mean of the weights of several trainings" in package.model_card.read_text()
-    states = [torch.load(tmp_path / fold / "two-stage" / "best.pt", weights_only=True) for fold in ("1", "2")]
+    assert [evaluation[part]["patients"] for part in ("validation", "test")] == [1, 1]
+    assert evaluation["split"]["train"].startswith("8 patients, 8 images")
+    assert "judged by the one training that had not seen them" in package.model_card.read_text()
+    states = [torch.load(folder / "two-stage" / "best.pt", weights_only=True) for folder in members]
     mine = start_from([package.folder]).region
     assert mine is not None
     torch.testing.assert_close(mine["score.weight"], sum(state["region.score.weight"] for state in states) / 2)
+    assert probability.main(["--package", str(package.folder), "--data", str(images), *cache]) == 1
+    assert "has learned from its validation and test patients" in capsys.readouterr().err
 
 
-def test_members_without_their_set_are_refused(
+def test_members_that_are_none_are_refused(
     trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The message names the option that is missing, or the one that cannot be read."""
+    """A folder without a training's weights is named."""
     common = ["--data", str(images), "--out", str(tmp_path), "--cache", str(trained / "cache")]
-    assert main([*common, "--members", str(trained)]) == 1
-    assert "--members needs --also" in capsys.readouterr().err
-    assert main([*common, "--also", str(images), "--fold", "3/2"]) == 1
-    assert "--fold 3/2" in capsys.readouterr().err
+    assert main([*common, "--members", str(trained), str(tmp_path)]) == 1
+    assert str(tmp_path) in capsys.readouterr().err

@@ -34,7 +34,7 @@ class Database:
         """Take an engine that `open` made. turn: at which writers queue, on SQLite."""
         self._engine = engine
         self._turn = turn
-        self._kept: Connection | None = None  # of the writer whose turn it is
+        self._kept: Connection | None = None  # of the writer whose turn it is: to fetch one costs more than a row
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -85,29 +85,27 @@ class Database:
 
         Raises DatabaseUnavailable, DatabaseFull, DatabaseFailure besides what the block raises.
         """
-        with self._writing(), translated(self._engine.url), self._begun() as connection:
-            yield connection
+        with self._writing(), translated(self._engine.url):
+            if self._turn is None:
+                with self._engine.begin() as connection:
+                    yield connection
+                return
+            connection = self._kept = self._kept or self._engine.connect()
+            try:
+                driver = sqlite.driver_of(connection)
+                driver.execute(sqlite.BEGIN)
+                yield connection
+                connection.commit()  # does so where SQLAlchemy executed anything, and otherwise costs nothing
+                driver.commit()
+            except BaseException:
+                self._let_go()
+                raise
 
     def close(self) -> None:
         """Close all connections but that of a transaction which a thread is in."""
-        if self._kept is not None and not self._kept.in_transaction():
+        if self._kept is not None and not sqlite.driver_of(self._kept).in_transaction:
             self._let_go()
         self._engine.dispose()
-
-    @contextmanager
-    def _begun(self) -> Iterator[Connection]:
-        """A transaction. Writers, one after the other, share a connection: to fetch one costs more than a row."""
-        if self._turn is None:
-            with self._engine.begin() as connection:
-                yield connection
-            return
-        connection = self._kept = self._kept or self._engine.connect()
-        try:
-            with connection.begin():
-                yield connection
-        except BaseException:
-            self._let_go()
-            raise
 
     def _let_go(self) -> None:
         if self._kept is not None:

@@ -1,6 +1,5 @@
 """Bringing the tables to this version's shape with alembic, run from here rather than from its command line."""
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from storage.errors import DatabaseFailure
+from storage.sqlite import driver_of
 
 SCRIPTS = Path(__file__).parent / "migrations"
 LOCK_NUMBER = 0x6469636F6D  # "dicom": any number that other programs in the same database hardly use
@@ -71,8 +71,7 @@ def _without_foreign_keys(connection: Connection) -> Iterator[None]:
 
     SQLite ignores this switch within a transaction, so it goes around SQLAlchemy, which would begin one.
     """
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)  # noqa: S101  for the type checker
+    raw = driver_of(connection)
     raw.execute("PRAGMA foreign_keys = OFF")
     try:
         yield

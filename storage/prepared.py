@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 from sqlalchemy.sql.expression import ClauseElement
 
+from storage.sqlite import driver_of
+
 
 class _Compiled(NamedTuple):
     """text: SQL for the driver. order: names of the parameters where it takes them by position (SQLite), else None."""
@@ -33,9 +35,8 @@ class Prepared:
         text, order = self._compiled[name]
         if order is None:
             return connection.exec_driver_sql(text, parameters).first()
-        cursor = connection.connection.cursor()
+        cursor = driver_of(connection).execute(text, [parameters[key] for key in order])
         try:
-            cursor.execute(text, [parameters[key] for key in order])
             row: Sequence[Any] | None = cursor.fetchone()
         finally:
             cursor.close()

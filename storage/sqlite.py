@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
@@ -17,6 +17,7 @@ from storage.errors import DatabaseUnavailable, UnsupportedDatabase
 
 BUSY_TIMEOUT_S = 60.0
 MINIMUM_VERSION = (3, 35, 0)  # RETURNING
+BEGIN = "BEGIN IMMEDIATE"
 
 
 def create(url: URL, *, durable: bool = True) -> Engine:
@@ -77,5 +78,12 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
         return
 
 
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """The driver's own connection, for what SQLAlchemy's books would take longer than."""
+    return cast("sqlite3.Connection", connection.connection.driver_connection)
+
+
 def _begin_immediate(connection: Connection) -> None:
-    connection.connection.cursor().execute("BEGIN IMMEDIATE")  # not by SQLAlchemy, whose books take longer
+    driver = driver_of(connection)
+    if not driver.in_transaction:  # which `Database.transaction` has begun before SQLAlchemy comes to it
+        driver.execute(BEGIN)

@@ -41,7 +41,7 @@ def read_filing_attributes(
     an identifier is missing, and BeginningTooShort.
     """
     try:
-        read = stream.read_attributes(dataset, transfer_syntax_uid, _TAGS, maximum_bytes, size_bytes).values
+        read = stream.read_attributes(dataset, transfer_syntax_uid, _TAGS, maximum_bytes, size_bytes)
     except stream.EncodingError as error:
         raise RefusedInstance(CANNOT_UNDERSTAND, f"dataset {error}") from None
     missing = [name for tag, name in NAMES.items() if not read.get(tag)]

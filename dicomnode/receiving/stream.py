@@ -6,23 +6,29 @@ value that is not asked for: a 2 GB length costs nothing, and a truncated instan
 
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 Buffer = bytes | memoryview
-_Element = tuple[int, bytes, int, int]
+_Element = tuple[int, bytes, int, int]  # tag, VR, start of the value, length: every instance has hundreds
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 ITEM = 0xFFFEE000
 ITEM_DELIMITATION = 0xFFFEE00D
 SEQUENCE_DELIMITATION = 0xFFFEE0DD
-PIXEL_DATA = 0x7FE00010
+ITEM_GROUP = 0xFFFE
 
-# PS3.5 7.1.2: these have two reserved bytes and a 32-bit length.
+# PS3.5 7.1.2: the long ones have two reserved bytes and a 32-bit length; one that is in neither set counts as short.
+SHORT_VRS = frozenset(
+    {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS"}
+    | {b"ST", b"TM", b"UI", b"UL", b"US"}
+)
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 MAXIMUM_DEPTH = 32
+
+# Of an element header in implicit and in explicit VR, and of a length of 32 bits.
+LITTLE_ENDIAN = tuple(struct.Struct(form).unpack_from for form in ("<HHI", "<HH2sH", "<I"))
+BIG_ENDIAN = tuple(struct.Struct(form).unpack_from for form in (">HHI", ">HH2sH", ">I"))
 
 
 class EncodingError(ValueError):
@@ -33,51 +39,45 @@ class BeginningTooShort(Exception):  # noqa: N818  nobody's error
     """More of the dataset has to be seen than the beginning that was given."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamAttributes:
-    """Values by tag of the attributes asked for (missing ones are absent), and whether pixel data is there."""
-
-    values: dict[int, str]
-    has_pixel_data: bool
-
-
 class _Walker:
-    """Elements are (tag, VR, start of the value, length) here: plain tuples, since every instance has hundreds."""
+    """data: the dataset, or the beginning of one of `size` bytes."""
 
     def __init__(self, data: Buffer, size: int, *, implicit: bool, big_endian: bool) -> None:
-        order = ">" if big_endian else "<"
         self._data = data
         self._size = size
         self._implicit = implicit
-        self._implicit_header = struct.Struct(f"{order}HHI")
-        self._explicit_header = struct.Struct(f"{order}HH2sH")
-        self._long = struct.Struct(f"{order}I")
+        self._implicit_header, self._explicit_header, self._long = BIG_ENDIAN if big_endian else LITTLE_ENDIAN
 
-    def elements(self) -> Iterator[_Element]:
-        """Elements of the top level, each checked to end inside the data."""
+    def values(self, tags: frozenset[int]) -> dict[int, str]:
+        """Values of these on the top level; every element is checked to end inside the data."""
+        found: dict[int, str] = {}
         position, size = 0, self._size
         while position < size:
-            element = self._header(position, implicit=self._implicit)
-            yield element
-            _, _, start, length = element
+            element = tag, _, start, length = self._header(position, implicit=self._implicit)
             position = start + length
+            if tag in tags and length != UNDEFINED_LENGTH:
+                if len(self._data) < position <= size:
+                    raise BeginningTooShort
+                found[tag] = bytes(self._data[start:position]).decode("ascii", "replace").strip(" \0")
             if position > size or length == UNDEFINED_LENGTH:
                 position = self._end(element, depth=0)
+        return found
 
     def _header(self, position: int, *, implicit: bool) -> _Element:
-        if position + 8 > len(self._data):
-            raise self._outside(position)
-        if implicit:
-            group, number, length = self._implicit_header.unpack_from(self._data, position)
-            return group << 16 | number, b"", position + 8, length
-        group, number, vr, length = self._explicit_header.unpack_from(self._data, position)
-        tag = group << 16 | number
-        if group == ITEM >> 16:
-            return tag, b"", position + 8, self._long.unpack_from(self._data, position + 4)[0]
-        if vr in LONG_VRS:
-            if position + 12 > len(self._data):
-                raise self._outside(position)
-            return tag, vr, position + 12, self._long.unpack_from(self._data, position + 8)[0]
+        try:
+            if implicit:
+                group, number, length = self._implicit_header(self._data, position)
+                return group << 16 | number, b"", position + 8, length
+            group, number, vr, length = self._explicit_header(self._data, position)
+            if vr in SHORT_VRS and group != ITEM_GROUP:
+                return group << 16 | number, vr, position + 8, length
+            tag = group << 16 | number
+            if group == ITEM_GROUP:
+                return tag, b"", position + 8, self._long(self._data, position + 4)[0]
+            if vr in LONG_VRS:
+                return tag, vr, position + 12, self._long(self._data, position + 8)[0]
+        except struct.error:
+            raise self._outside(position) from None
         if not (vr.isalpha() and vr.isupper()):
             raise EncodingError(f"{_name(tag)} at byte {position} has no value representation")
         return tag, vr, position + 8, length
@@ -136,8 +136,8 @@ def inflate(data: Buffer, maximum_bytes: int) -> bytes:
 
 def read_attributes(
     data: Buffer, transfer_syntax_uid: str, tags: frozenset[int], maximum_bytes: int, size_bytes: int | None = None
-) -> StreamAttributes:
-    """Character attributes of the top level by tag, after a walk over the whole encoding.
+) -> dict[int, str]:
+    """Character attributes of the top level by tag, missing ones absent, after a walk over the whole encoding.
 
     data: the dataset as on the wire, without file meta information, or where size_bytes says how long it is, the
     beginning of it: nearly always all headers are there, and only the pixels are not. Raises EncodingError,
@@ -155,12 +155,4 @@ def read_attributes(
         implicit=transfer_syntax_uid == ImplicitVRLittleEndian,
         big_endian=transfer_syntax_uid == ExplicitVRBigEndian,
     )
-    values: dict[int, str] = {}
-    has_pixel_data = False
-    for tag, _, start, length in walker.elements():
-        if tag in tags and length != UNDEFINED_LENGTH:
-            if len(data) < start + length <= size:
-                raise BeginningTooShort
-            values[tag] = bytes(data[start : start + length]).decode("ascii", "replace").strip(" \0")
-        has_pixel_data = has_pixel_data or tag == PIXEL_DATA
-    return StreamAttributes(values, has_pixel_data)
+    return walker.values(tags)

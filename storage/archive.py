@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -292,6 +293,7 @@ def digest_by_key(object_key: str, content: bytes | memoryview) -> str | None:
     return digest if in_key(digest) == ending else None
 
 
+@lru_cache(maxsize=1024)  # asked for every instance, and of a study they come one after the other
 def _folder(area: str, study_instance_uid: str) -> str:
     shard = hashlib.sha256(study_instance_uid.encode()).hexdigest()[:2]  # keeps folders short
     return f"{area}/{shard}/{study_instance_uid}"

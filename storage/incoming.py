@@ -34,8 +34,10 @@ class IncomingFile:
         self._uncounted_bytes = 0
         self._check_at = ROOM_CHECK_BYTES if admitted else 0
         self._begun_bytes = 0
-        with translated_os("opening a file in incoming"):
+        try:
             self._descriptor = _create_locked(self.path)
+        except OSError as error:
+            raise translation("opening a file in incoming", error) from error
         self._digest = new_digest()
 
     def write(self, parts: Sequence[bytes | memoryview], *, head: bytes = b"") -> None:

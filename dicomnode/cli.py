@@ -21,6 +21,7 @@ from dicomnode.assembly import (
     open_stores,
     upgrade_database,
 )
+from dicomnode.character_sets import ask_for_known_ones_only
 from dicomnode.complaints import errors_are_messages
 from dicomnode.config.settings import Settings, load_settings
 from dicomnode.dispatching.evidence import OpenAssociations
@@ -73,6 +74,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a progr
 def _settings(config: Path, level: str | None = None) -> Settings:
     settings = load_settings(config)
     logs.configure(settings.logging.format, level or settings.logging.level)
+    ask_for_known_ones_only()
     return settings
 
 

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Literal, TextIO
@@ -81,8 +82,8 @@ def configure(form: Literal["auto", "json", "console"], level: str) -> None:
         logging.getLogger(ours).setLevel(level)
     # Its WARNING lines quote offending values, which may be a patient's name; what matters of them reaches the report.
     logging.getLogger("pydicom").setLevel(logging.ERROR)
-    logging.captureWarnings(capture=True)
-    logging.getLogger("py.warnings").setLevel(logging.ERROR)
+    # So do its warnings; and Python would remember each text for ever, of which a stranger can make any number.
+    warnings.simplefilter("ignore")
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

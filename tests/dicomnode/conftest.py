@@ -30,7 +30,6 @@ def _log_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    logging.captureWarnings(capture=False)
     structlog.reset_defaults()
 
 

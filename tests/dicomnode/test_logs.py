@@ -3,10 +3,12 @@
 import io
 import json
 import logging
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from pydicom.misc import warn_and_log
 
 from dicomnode import logs
 
@@ -72,3 +74,12 @@ def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPa
             full.flush()
         with suppress(OSError):
             full.close()
+
+
+def test_of_warnings_nothing_is_remembered() -> None:
+    """Python keeps each text that it shows, and a stranger's association request can hold a megabyte of one."""
+    warnings.resetwarnings()  # as in a process that is no test
+    logs.configure("json", "INFO")
+    for number in range(50):
+        warn_and_log(f"not a UID: {number}")
+    assert not any("not a UID" in str(key) for key in globals().get("__warningregistry__", ()))

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import mmap
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,7 +26,7 @@ class IncomingFile:
         self, folder: Path, require_room: Callable[[int], None], *, durable: bool = True, admitted: bool = False
     ) -> None:
         """Create and lock it below the folder. Raises ArchiveFull, ArchiveUnavailable."""
-        self.path = f"{folder}/{secrets.token_hex(16)}.part"
+        self.path = f"{folder}/{os.urandom(16).hex()}.part"
         self.size_bytes = 0
         self._require_room = require_room
         self._durable = durable

@@ -49,14 +49,14 @@ class Inlet:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
 
-    def take(self, count: int, along: int = 0) -> memoryview:
-        """The next bytes, valid until `before_reuse` or `rewind`. along: how many more may be read if they are there.
+    def take(self, count: int) -> memoryview:
+        """The next bytes, valid until `before_reuse` or `rewind`. What else is there is read along, while it fits.
 
         Raises TimeoutError, EOFError when the peer closed, OSError, as `fill` does.
         """
         missing = count - (self._end - self._start)
         if missing > 0:
-            self._read(missing, along)
+            self._read(missing)
         start = self._start
         self._start += count
         return self._buffer[start : self._start]
@@ -77,13 +77,13 @@ class Inlet:
         if len(view) > held:
             self._receive(view[held:], len(view) - held)
 
-    def _read(self, missing: int, along: int) -> None:
+    def _read(self, missing: int) -> None:
         if self._end + missing > len(self._buffer):
             self.before_reuse()
             held = self._end - self._start
             self._buffer[:held] = self._buffer[self._start : self._end]
             self._start, self._end = 0, held
-        self._end += self._receive(self._buffer[self._end : self._end + missing + along], missing)
+        self._end += self._receive(self._buffer[self._end :], missing)
 
     def _at_once(self, view: memoryview, least: int) -> int:
         """Receive at least so many bytes; the number of them."""

@@ -44,7 +44,6 @@ MAXIMUM_ASSOCIATE_BYTES = 1 << 20
 LINGER_S = 2.0
 LINGER_BYTES = 1 << 24
 LINGER_READ_BYTES = 1 << 16
-SMALL_BYTES = 1024  # a command with what is around it
 TOGETHER_BYTES = 640 * 1024  # of a message, handed on at once where they come quickly: a CT slice, command included
 APPLICATION_CONTEXT = UID("1.2.840.10008.3.1.1.1")
 HEADER = struct.Struct(">BxI")
@@ -192,13 +191,11 @@ class UpperLayer:
     def _bodies(self, assembler: Assembler) -> Iterator[memoryview]:
         """P-DATA bodies, each valid until the next is asked for. Raises ProtocolError."""
         began: float | None = None
-        length = 0
         while True:
-            # The next PDU is likely as long as the one before; the command before the first is a small one.
-            kind, length = HEADER.unpack(self._take(HEADER.size, max(length, SMALL_BYTES)))
+            kind, length = HEADER.unpack(self._take(HEADER.size))
             if length > self._maximum_pdu_size:
                 raise ProtocolError(f"PDU of {length} bytes, at most {self._maximum_pdu_size} were agreed")
-            body = self._take(length, HEADER.size + length)
+            body = self._take(length)
             if kind == RELEASE_RQ:
                 self._send(RELEASE_RP_PDU)
                 return
@@ -243,9 +240,9 @@ class UpperLayer:
                     return
                 drained += count
 
-    def _take(self, count: int, along: int) -> memoryview:
+    def _take(self, count: int) -> memoryview:
         try:
-            return self._inlet.take(count, along)
+            return self._inlet.take(count)
         except (EOFError, OSError) as error:
             raise _gone(error) from None
 

@@ -3,10 +3,11 @@
 SQLite executes one in less time than SQLAlchemy needs for its books, so there they go to the driver itself.
 """
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, CursorResult
 from sqlalchemy.sql.expression import ClauseElement
 
 from storage.sqlite import driver_of
@@ -28,16 +29,21 @@ class Prepared:
 
     def first(self, connection: Connection, **parameters: Any) -> Sequence[Any] | None:
         """Execute it once with these parameters; the first row of what it returns."""
+        result = self._execute(connection, parameters)
+        row: Sequence[Any] | None = result.fetchone()
+        result.close()
+        return row
+
+    def changes(self, connection: Connection, **parameters: Any) -> bool:
+        """The same; whether a row was made or changed. To ask for it by RETURNING takes half as long again."""
+        return self._execute(connection, parameters).rowcount > 0
+
+    def _execute(self, connection: Connection, parameters: dict[str, Any]) -> sqlite3.Cursor | CursorResult[Any]:
         name = connection.dialect.name
         if name not in self._compiled:
             compiled = self._build(name).compile(dialect=connection.dialect)
             self._compiled[name] = _Compiled(str(compiled), getattr(compiled, "positiontup", None))
         text, order = self._compiled[name]
         if order is None:
-            return connection.exec_driver_sql(text, parameters).first()
-        cursor = driver_of(connection).execute(text, [parameters[key] for key in order])
-        try:
-            row: Sequence[Any] | None = cursor.fetchone()
-        finally:
-            cursor.close()
-        return row
+            return connection.exec_driver_sql(text, parameters)
+        return driver_of(connection).execute(text, [parameters[key] for key in order])

@@ -95,7 +95,7 @@ class Room:
             raise ArchiveFull(f"little room in the archive, taken again above {accept_above} free bytes")
 
     def _is_refusing(self) -> bool:
-        return os.path.exists(self._flag_name)  # noqa: PTH110  asked for every instance, and twice as quick
+        return os.access(self._flag_name, os.F_OK)  # asked for every instance, and twice as quick as with `stat`
 
     def _measure(self) -> tuple[int, int]:
         """Free bytes and all bytes of the file system."""

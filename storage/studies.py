@@ -30,7 +30,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.clock import database_now
 from storage.errors import IllegalTransition, StudyBeingRemoved
@@ -38,7 +37,7 @@ from storage.lifecycle import STUDY, JobState, StudyState, sources_of
 from storage.prepared import Prepared
 from storage.schema import instances, jobs, studies
 from storage.states import counts
-from storage.upsert import insert_for
+from storage.upsert import Insert, insert_for
 
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
 RECEIVING: ColumnElement[str] = literal_column("'receiving'")
@@ -128,7 +127,7 @@ def record_instances(connection: Connection, arrived: Sequence[tuple[Instance, b
 
 def _insert(connection: Connection, instance: Instance) -> Recorded:
     values = {name: getattr(instance, name) for name in INSTANCE_NAMES}
-    if INSERT_INSTANCE.first(connection, **values) is not None:
+    if INSERT_INSTANCE.changes(connection, **values):
         return Recorded.NEW
     found = DIGEST_OF.first(connection, sop_instance_uid=instance.sop_instance_uid)
     if found is None:  # retention took it between the two statements
@@ -141,10 +140,10 @@ def _insert(connection: Connection, instance: Instance) -> Recorded:
 
 def _touch(connection: Connection, study_instance_uid: str, *, reopens: bool) -> None:
     """Make the study, or note the arrival. Raises StudyBeingRemoved."""
-    if NOTE_ARRIVAL.first(connection, study_instance_uid=study_instance_uid) is not None:
+    if NOTE_ARRIVAL.changes(connection, study_instance_uid=study_instance_uid):
         return  # nearly always so, and no index has to be written
     statement = TOUCH_AND_REOPEN if reopens else TOUCH
-    if statement.first(connection, study_instance_uid=study_instance_uid) is not None:
+    if statement.changes(connection, study_instance_uid=study_instance_uid):
         return
     # Untouched but locked, on PostgreSQL too, so that what is read here holds until the end.
     found = find_study(connection, study_instance_uid)
@@ -161,20 +160,18 @@ def forget_instance(connection: Connection, sop_instance_uid: str) -> None:
     connection.execute(delete(instances).where(instances.c.sop_instance_uid == sop_instance_uid))
 
 
-def _insert_instance(dialect: str) -> ReturningInsert[tuple[str]]:
+def _insert_instance(dialect: str) -> Insert:
     statement = insert_for(dialect, instances).values(
         {name: bindparam(name) for name in INSTANCE_NAMES} | {"received_at": database_now()}
     )
-    return statement.on_conflict_do_nothing(index_elements=[instances.c.sop_instance_uid]).returning(
-        instances.c.sop_instance_uid
-    )
+    return statement.on_conflict_do_nothing(index_elements=[instances.c.sop_instance_uid])
 
 
-def _touch_study(dialect: str, *, reopens: bool) -> ReturningInsert[tuple[int]]:
+def _touch_study(dialect: str, *, reopens: bool) -> Insert:
     """Make the study, or note the arrival; a study past RECEIVING begins its next revision if told so.
 
     A removed study does in any case: its row is no more than a note that there was one. One that is being removed is
-    left as it is, and so no revision is returned.
+    left as it is.
     """
     now = database_now()
     statement = insert_for(dialect, studies).values(
@@ -196,7 +193,7 @@ def _touch_study(dialect: str, *, reopens: bool) -> ReturningInsert[tuple[int]]:
             "restarted_at": case((IS_RECEIVING, studies.c.restarted_at), else_=null()),
         },
         where=studies.c.state != REMOVING if reopens else studies.c.state.in_([RECEIVING, REMOVED]),
-    ).returning(studies.c.revision)
+    )
 
 
 INSERT_INSTANCE = Prepared(_insert_instance)
@@ -205,7 +202,6 @@ NOTE_ARRIVAL = Prepared(
         update(studies)
         .where(studies.c.study_instance_uid == bindparam("study_instance_uid"), IS_RECEIVING)
         .values(last_received_at=database_now())
-        .returning(studies.c.revision)
     )
 )
 TOUCH = Prepared(partial(_touch_study, reopens=False))

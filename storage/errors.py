@@ -9,7 +9,8 @@ StorageError
 ├── InvalidUid               the sender's: this text never becomes a path
 ├── InvalidObjectKey         ours: this text does not name an object of the archive
 ├── UnsupportedDatabase      our administrator's: the URL names no database that we can use
-├── DatabaseUnavailable      the database's: down, locked, out of connections, or it chose us to end a deadlock
+├── DatabaseUnavailable      the database's: down, locked, out of connections
+│   └── Deadlock             nobody's: of two transactions that waited for each other, the database ended this one
 ├── DatabaseFailure          ours: the database refused the statement
 ├── SchemaOutOfDate          our administrator's: the tables do not fit this version of the program
 ├── NotFound                 the caller's: there is no such study, job or delivery
@@ -72,6 +73,10 @@ class DatabaseUnavailable(StorageError):
     """The database cannot be reached or is too busy; the transaction was rolled back."""
 
     retryable = True
+
+
+class Deadlock(DatabaseUnavailable):
+    """The transaction was rolled back for the sake of another; at once, and the next one is as likely to succeed."""
 
 
 class DatabaseFailure(StorageError):

@@ -1,7 +1,8 @@
 """Rows of instances that arrive at the same time, in one commit: the commit's fsync is what a row costs.
 
 Whoever comes while another thread commits leaves its instance in line; the next thread that gets to the database takes
-the whole line along. Alone, a thread commits its own instance at once, so nothing ever waits for company.
+the whole line along. Alone, a thread commits its own instance at once, so nothing ever waits for company. While the
+database is away it may take a minute to learn that, and whoever is in line by then goes without, too.
 """
 
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.database import Database
+from storage.errors import DatabaseUnavailable, Deadlock
 from storage.studies import Instance, Recorded, record_instances
 
 LONGEST_BATCH = 64
@@ -42,21 +44,34 @@ class InstanceRecorder:
         self._line.append(mine)  # appending to a list is atomic
         with self._turn:
             while not mine.is_done:  # not always in the first batch: more than that may have come before
-                batch, self._line[:LONGEST_BATCH] = self._line[:LONGEST_BATCH], []
-                self._commit(batch)
+                self._commit(self._next(LONGEST_BATCH))
         if mine.recorded is None:
             raise mine.error or RuntimeError("an instance left the line without being recorded")
         return mine.recorded
 
+    def _next(self, count: int) -> Sequence[_Waiting]:
+        batch = self._line[:count]
+        del self._line[: len(batch)]  # others may have come since
+        return batch
+
     def _commit(self, batch: Sequence[_Waiting]) -> None:
         try:
             self._commit_together(batch)
+        except Deadlock as error:
+            self._commit_one_by_one(batch, error)
+        except DatabaseUnavailable as error:
+            for waiting in (*batch, *self._next(len(self._line))):
+                waiting.error = error
         except Exception as error:  # noqa: BLE001  it is raised where it belongs
-            if len(batch) == 1:
-                batch[0].error = error
-            else:  # one of them spoiled it for all
-                for waiting in batch:
-                    self._commit([waiting])
+            self._commit_one_by_one(batch, error)
+
+    def _commit_one_by_one(self, batch: Sequence[_Waiting], error: Exception) -> None:
+        """After one of them spoiled it for all. error: its, where it is alone."""
+        if len(batch) == 1:
+            batch[0].error = error
+            return
+        for waiting in batch:
+            self._commit([waiting])
 
     def _commit_together(self, batch: Sequence[_Waiting]) -> None:
         with self._database.transaction() as connection:

@@ -8,10 +8,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from storage.errors import DatabaseFailure, DatabaseFull, DatabaseUnavailable, StorageError
+from storage.errors import DatabaseFailure, DatabaseFull, DatabaseUnavailable, Deadlock, StorageError
 from storage.urls import secrets_of, shown
 
-DISK_FULL = "53100"  # PostgreSQL's SQLSTATE; by its number, so that its driver need not be loaded for SQLite
+# PostgreSQL's SQLSTATE; by its number, so that its driver need not be loaded for SQLite.
+DISK_FULL = "53100"
+DEADLOCK_DETECTED = "40P01"
 
 
 @contextmanager
@@ -30,8 +32,11 @@ def _translate(error: SQLAlchemyError | sqlite3.Error, url: URL) -> StorageError
     message = f"{shown(url)}: {type(original).__name__}: {original}"
     for secret in secrets_of(url):
         message = message.replace(secret, "***")
-    if getattr(original, "sqlstate", None) == DISK_FULL or "database or disk is full" in message:
+    code = getattr(original, "sqlstate", None)
+    if code == DISK_FULL or "database or disk is full" in message:
         return DatabaseFull(message)
+    if code == DEADLOCK_DETECTED:
+        return Deadlock(message)
     if isinstance(error, sqlite3.Error):
         may_pass = not isinstance(error, sqlite3.IntegrityError)
     else:

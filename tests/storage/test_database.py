@@ -21,7 +21,14 @@ from sqlalchemy.exc import DBAPIError
 from storage import queue
 from storage.clock import database_now
 from storage.database import Database
-from storage.errors import DatabaseFailure, DatabaseFull, DatabaseUnavailable, StorageError, UnsupportedDatabase
+from storage.errors import (
+    DatabaseFailure,
+    DatabaseFull,
+    DatabaseUnavailable,
+    Deadlock,
+    StorageError,
+    UnsupportedDatabase,
+)
 from storage.translate import translated
 from tests.storage.samples import claim, instance, queued_job, record
 from tests.support.postgres import PostgresServer
@@ -271,6 +278,7 @@ def test_a_deadlock_is_worth_another_try(server_db: Database) -> None:
     with ThreadPoolExecutor(2) as pool:
         (error,) = filter(None, pool.map(lock, (1, 2), (2, 1)))
     assert "deadlock" in str(error)
+    assert isinstance(error, Deadlock)
     assert error.retryable
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from storage import recorder
 from storage.database import Connection, Database
-from storage.errors import DatabaseFailure
+from storage.errors import DatabaseFailure, DatabaseUnavailable, Deadlock
 from storage.recorder import InstanceRecorder
 from storage.studies import Instance, Recorded, find_instance, find_study
 from tests.storage.samples import STUDY, instance
+from tests.support.waiting import wait_until
 
 
 class CountedDatabase:
@@ -75,6 +76,36 @@ def test_the_same_instance_twice_in_one_commit(db: Database) -> None:
     assert found.count(Recorded.NEW) == 3
     assert found.count(Recorded.SAME) == 1
     assert found.count(Recorded.CONFLICT) == 1
+
+
+@pytest.mark.parametrize(("error", "kept"), [(DatabaseUnavailable, 0), (Deadlock, 4)])
+def test_nobody_in_line_finds_out_alone_that_the_database_is_away(
+    db: Database, monkeypatch: pytest.MonkeyPatch, error: type[DatabaseUnavailable], kept: int
+) -> None:
+    """Else each would wait for it, one after the other; what ended a deadlock is tried again at once."""
+    monkeypatch.setattr(recorder, "LONGEST_BATCH", 2)
+    errors = [error("told once")]
+    honest = recorder.record_instances
+
+    def away(connection: Connection, arrived: Sequence[tuple[Instance, bool]]) -> list[Recorded]:
+        if len(arrived) > 1 and errors:
+            raise errors.pop()
+        return honest(connection, arrived)
+
+    monkeypatch.setattr(recorder, "record_instances", away)
+    counted = CountedDatabase(db)
+    line = InstanceRecorder(counted)  # type: ignore[arg-type]  # what it uses of a database
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(_record, line, instance(0))
+        wait_until(lambda: counted.transactions == 1, "the first is under way")
+        futures = [pool.submit(_record, line, instance(number)) for number in range(1, 5)]
+        wait_until(lambda: len(line._line) == 4, "the others are in line")
+        counted.go_on.set()
+        assert first.result() is Recorded.NEW
+        failed = [future.exception() for future in futures]
+    assert sum(found is None for found in failed) == kept
+    assert {str(found) for found in failed if found is not None} <= {"told once"}
+    assert errors == []
 
 
 def test_one_that_fails_spoils_no_other(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

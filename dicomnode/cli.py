@@ -333,6 +333,8 @@ def rebuild_command(config: ConfigOption) -> None:
         for problem in found.problems:
             typer.echo(f"{problem.object_key}: {problem.reason}", err=True)
         typer.echo(f"{found.instances} instances added, {found.known} known, {len(found.problems)} files left out")
+        if found.instances:
+            typer.echo("with which priority they were sent no file says: they count as MEDIUM")
         if found.undelivered:
             typer.echo(
                 f"of {len(found.undelivered)} finished studies the results may not have arrived; "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, Deadlock
-from storage.studies import Instance, Recorded, record_instances
+from storage.studies import Arrived, Instance, Recorded, record_instances
 
 LONGEST_BATCH = 64
 
@@ -22,6 +22,7 @@ class _Waiting:
 
     instance: Instance
     reopens: bool
+    priority: int | None
     recorded: Recorded | None = None
     error: Exception | None = None
 
@@ -38,9 +39,9 @@ class InstanceRecorder:
         self._line: list[_Waiting] = []
         self._turn = threading.Lock()
 
-    def record(self, instance: Instance, *, reopens: bool) -> Recorded:
+    def record(self, instance: Instance, *, reopens: bool, priority: int | None = None) -> Recorded:
         """See studies.record_instance. Raises StorageError."""
-        mine = _Waiting(instance, reopens)
+        mine = _Waiting(instance, reopens, priority)
         self._line.append(mine)  # appending to a list is atomic
         with self._turn:
             while not mine.is_done:  # not always in the first batch: more than that may have come before
@@ -77,6 +78,8 @@ class InstanceRecorder:
         with self._database.transaction() as connection:
             # In one order everywhere, so that two processes never wait for each other's rows.
             ordered = sorted(batch, key=lambda item: (item.instance.study_instance_uid, item.instance.sop_instance_uid))
-            found = record_instances(connection, [(item.instance, item.reopens) for item in ordered])
+            found = record_instances(
+                connection, [Arrived(item.instance, item.reopens, item.priority) for item in ordered]
+            )
         for waiting, recorded in zip(ordered, found, strict=True):
             waiting.recorded = recorded

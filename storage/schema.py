@@ -78,6 +78,7 @@ instances = Table(
     Column("digest", String(64), nullable=False),
     Column("calling_ae_title", AE_TITLE, nullable=False),
     Column("received_at", Double, nullable=False),
+    Column("priority", Integer),  # in steps of the queue, as its sender asked for it; none where nobody said
     Index("ix_instances_study", "study_instance_uid", "sop_instance_uid"),
 )
 

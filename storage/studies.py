@@ -10,11 +10,11 @@ Rules:
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -66,6 +66,17 @@ INSTANCE_NAMES = tuple(field.name for field in fields(Instance))
 INSTANCE_COLUMNS = [instances.c[name] for name in INSTANCE_NAMES]
 
 
+class Arrived(NamedTuple):
+    """An instance with what else is known of its arrival. reopens: see record_instance.
+
+    priority: the steps of it that the sender asked for (see `queue`); None where nobody said.
+    """
+
+    instance: Instance
+    reopens: bool
+    priority: int | None
+
+
 class Recorded(Enum):
     """What `record_instance` found."""
 
@@ -76,7 +87,10 @@ class Recorded(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DueStudy:
-    """A study that is taken as complete. The tuples hold what its instances have, sorted, each once."""
+    """A study that is taken as complete. The tuples hold what its instances have, sorted, each once.
+
+    priorities: the highest that each calling AE title asked for, of those that did.
+    """
 
     study_instance_uid: str
     revision: int
@@ -84,6 +98,7 @@ class DueStudy:
     modalities: tuple[str, ...]
     sop_class_uids: tuple[str, ...]
     calling_ae_titles: tuple[str, ...]
+    priorities: Mapping[str, int]
     reason: Literal["quiet", "deadline"]
 
 
@@ -103,21 +118,24 @@ class StudyRecord:
     removed_instances: int | None
 
 
-def record_instance(connection: Connection, instance: Instance, *, reopens: bool = True) -> Recorded:
+def record_instance(
+    connection: Connection, instance: Instance, *, reopens: bool = True, priority: int | None = None
+) -> Recorded:
     """Record an instance and touch its study. Two connections at once with one UID: exactly one is told NEW.
 
     reopens: whether a study that is past RECEIVING begins its next revision for it. Objects that no model looks at
-    must not, or a result that a PACS routes back would be analysed for ever. Raises StudyBeingRemoved.
+    must not, or a result that a PACS routes back would be analysed for ever. priority: see Arrived. Raises
+    StudyBeingRemoved.
     """
-    (recorded,) = record_instances(connection, [(instance, reopens)])
+    (recorded,) = record_instances(connection, [Arrived(instance, reopens, priority)])
     return recorded
 
 
-def record_instances(connection: Connection, arrived: Sequence[tuple[Instance, bool]]) -> list[Recorded]:
-    """The same for several, in their order, each with its `reopens`."""
-    found = [_insert(connection, instance) for instance, _ in arrived]
+def record_instances(connection: Connection, arrived: Sequence[Arrived]) -> list[Recorded]:
+    """The same for several, in their order."""
+    found = [_insert(connection, instance, priority) for instance, _, priority in arrived]
     touched: dict[str, bool] = {}
-    for (instance, reopens), recorded in zip(arrived, found, strict=True):
+    for (instance, reopens, _), recorded in zip(arrived, found, strict=True):
         if recorded is Recorded.NEW:
             touched[instance.study_instance_uid] = touched.get(instance.study_instance_uid, False) or reopens
     for study_instance_uid, reopens in touched.items():
@@ -125,9 +143,9 @@ def record_instances(connection: Connection, arrived: Sequence[tuple[Instance, b
     return found
 
 
-def _insert(connection: Connection, instance: Instance) -> Recorded:
+def _insert(connection: Connection, instance: Instance, priority: int | None) -> Recorded:
     values = {name: getattr(instance, name) for name in INSTANCE_NAMES}
-    if INSERT_INSTANCE.changes(connection, **values):
+    if INSERT_INSTANCE.changes(connection, **values, priority=priority):
         return Recorded.NEW
     found = DIGEST_OF.first(connection, sop_instance_uid=instance.sop_instance_uid)
     if found is None:  # retention took it between the two statements
@@ -162,7 +180,7 @@ def forget_instance(connection: Connection, sop_instance_uid: str) -> None:
 
 def _insert_instance(dialect: str) -> Insert:
     statement = insert_for(dialect, instances).values(
-        {name: bindparam(name) for name in INSTANCE_NAMES} | {"received_at": database_now()}
+        {name: bindparam(name) for name in (*INSTANCE_NAMES, "priority")} | {"received_at": database_now()}
     )
     return statement.on_conflict_do_nothing(index_elements=[instances.c.sop_instance_uid])
 
@@ -291,26 +309,29 @@ def due_studies(connection: Connection, quiet_s: float, deadline_s: float, limit
 def _contents(
     connection: Connection,
     study_instance_uids: Sequence[str],
-) -> dict[str, tuple[int, tuple[str, ...], tuple[str, ...], tuple[str, ...]]]:
-    """Count of instances, modalities, SOP classes and calling AE titles by study."""
+) -> dict[str, tuple[int, tuple[str, ...], tuple[str, ...], tuple[str, ...], Mapping[str, int]]]:
+    """Count of instances, modalities, SOP classes, calling AE titles and their highest priorities by study."""
     kinds = (
         instances.c.study_instance_uid,
         instances.c.modality,
         instances.c.sop_class_uid,
         instances.c.calling_ae_title,
+        instances.c.priority,
     )
     rows = connection.execute(
         select(*kinds, func.count()).where(kinds[0].in_(study_instance_uids)).group_by(*kinds),
     )
-    by_study: dict[str, list[tuple[str, str, str, int]]] = defaultdict(list)
+    by_study: dict[str, list[tuple[str, str, str, int | None, int]]] = defaultdict(list)
     for uid, *kind in rows:
-        by_study[uid].append((kind[0], kind[1], kind[2], kind[3]))
+        by_study[uid].append((kind[0], kind[1], kind[2], kind[3], kind[4]))
     return {
         uid: (
-            sum(kind[3] for kind in kinds_of),
+            sum(kind[4] for kind in kinds_of),
             tuple(sorted({kind[0] for kind in kinds_of})),
             tuple(sorted({kind[1] for kind in kinds_of})),
             tuple(sorted({kind[2] for kind in kinds_of})),
+            # Of several of one title the last counts, which is the highest.
+            dict(sorted((kind[2], kind[3]) for kind in kinds_of if kind[3] is not None)),
         )
         for uid, kinds_of in by_study.items()
     }

@@ -31,6 +31,7 @@ def _check_ae_title(value: str) -> str:
 
 
 AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
+ANY_AE_TITLE = "*"
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 # Bounds that no node needs and that the operating system, the databases and the protocol can still count in.
 MAX_SECONDS = 10 * 365 * 86400.0
@@ -206,6 +207,12 @@ class QueueSettings(_Section):
 
     ageing_s: Seconds = 3600.0
     priorities: dict[AeTitle, Priority] = {}
+    respect_priority_of: tuple[AeTitle, ...] = (ANY_AE_TITLE,)
+
+    def of_sender(self, ae_title: str, asked: int) -> int:
+        """Steps for what comes from a calling AE title that asks for so many with it."""
+        is_heard = bool({ae_title, ANY_AE_TITLE}.intersection(self.respect_priority_of))
+        return self.priorities.get(ae_title, 0) + (asked if is_heard else 0)
 
 
 class PriorRule(_Section):

@@ -73,11 +73,12 @@ class Dispatcher:
         return bool(reason)
 
     def _priority_of(self, study: DueStudy) -> int:
-        known = [self._order.priorities.get(title, 0) for title in study.calling_ae_titles]
-        return max(known, default=0)
+        asked = study.priorities
+        return max(self._order.of_sender(title, asked.get(title, 0)) for title in study.calling_ae_titles)
 
     def _dispatch(self, study: DueStudy) -> None:
         models = [model for model in self._models if set(model.modalities) & set(study.modalities)]
+        priority = self._priority_of(study)
         with self._database.transaction() as connection:
             if not models:
                 reason = f"no model takes modality {', '.join(sorted(study.modalities)) or '(none given)'}"
@@ -95,7 +96,7 @@ class Dispatcher:
                         study.study_instance_uid,
                         study.revision,
                         model.package,
-                        priority=model.priority + self._priority_of(study),
+                        priority=model.priority + priority,
                         ageing_s=self._order.ageing_s,
                         max_attempts=self._max_attempts,
                     )
@@ -108,7 +109,7 @@ class Dispatcher:
             "complete_by": study.reason,
         }
         if models:
-            log.info("study queued", packages=[model.package for model in models], **line)
+            log.info("study queued", packages=[model.package for model in models], priority=priority, **line)
         else:
             log.warning("study not analysed", reason=reason, **line)
 

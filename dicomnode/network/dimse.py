@@ -29,7 +29,8 @@ C_STORE_RQ, C_ECHO_RQ, N_EVENT_REPORT_RQ, C_CANCEL_RQ, RESPONSE = 0x0001, 0x0030
 N_SET_RQ, N_ACTION_RQ, N_CREATE_RQ = 0x0120, 0x0130, 0x0140
 C_GET_RQ, C_FIND_RQ, C_MOVE_RQ = 0x0010, 0x0020, 0x0021
 PENDING = frozenset({0xFF00, 0xFF01})  # PS3.4 table C.4-1
-MEDIUM_PRIORITY, HAS_DATASET = 0x0000, 0x0001
+MEDIUM_PRIORITY, HIGH_PRIORITY, LOW_PRIORITY = 0x0000, 0x0001, 0x0002  # PS3.7 E.1-1
+HAS_DATASET = 0x0001
 NO_DATASET = 0x0101
 ERROR_COMMENT_LENGTH = 64  # LO
 MAXIMUM_COMMAND_BYTES = 1 << 16
@@ -48,6 +49,7 @@ class MessageError(ValueError):
 class Command:
     """A command set. sop_class_uid, sop_instance_uid: of the affected or requested instance, or empty.
 
+    priority: of a request that has one, else None.
     Of a response, message_id is that of its request; status, comment and failed (sub-operations) are its answer.
     """
 
@@ -56,6 +58,7 @@ class Command:
     sop_class_uid: str
     sop_instance_uid: str
     has_dataset: bool
+    priority: int | None = None
     status: int = -1
     comment: str = ""
     failed: int = 0
@@ -207,9 +210,15 @@ def _command(values: dict[int, bytes], message_id: int) -> Command:
             sop_class_uid=_uid(values.get(AFFECTED_SOP_CLASS_UID) or values.get(REQUESTED_SOP_CLASS_UID, b"")),
             sop_instance_uid=_uid(values.get(AFFECTED_SOP_INSTANCE_UID) or values.get(REQUESTED_SOP_INSTANCE_UID, b"")),
             has_dataset=_US.unpack(values[COMMAND_DATA_SET_TYPE])[0] != NO_DATASET,
+            priority=_priority(values.get(PRIORITY, b"")),
         )
     except (KeyError, struct.error):
         raise MessageError("a command set without command field, message ID or data set type") from None
+
+
+def _priority(value: bytes) -> int | None:
+    """No reason to refuse what comes with it, where it is none."""
+    return int(_US.unpack(value)[0]) if len(value) == _US.size else None
 
 
 def encode_response(command: Command, status: int, comment: str = "") -> bytes:

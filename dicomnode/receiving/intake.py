@@ -38,13 +38,17 @@ BEGINNING_BYTES = 16384  # nearly always holds every header before the pixels, w
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A C-STORE request. preamble: preamble, prefix and file meta information for the file that its dataset becomes."""
+    """A C-STORE request. preamble: preamble, prefix and file meta information for the file that its dataset becomes.
+
+    priority: in steps of the queue, 1 for high, 0 for medium, -1 for low; None where nobody said.
+    """
 
     affected_sop_class_uid: str
     affected_sop_instance_uid: str
     transfer_syntax_uid: str
     calling_ae_title: str
     preamble: bytes
+    priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,8 @@ class Intake:
             digest=stored.digest,
             calling_ae_title=incoming.calling_ae_title,
         )
-        recorded = self._recorder.record(instance, reopens=instance.modality in self._modalities)
+        reopens = instance.modality in self._modalities
+        recorded = self._recorder.record(instance, reopens=reopens, priority=incoming.priority)
         if recorded is Recorded.CONFLICT:
             known = self._under_other_digest(instance, len(incoming.preamble))
             self._archive.remove(stored.object_key)

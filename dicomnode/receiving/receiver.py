@@ -190,7 +190,11 @@ class Receiver:
                     return _NoPlace()
                 context = upper.contexts[context_id]
                 return self._storing.begin(
-                    command.sop_class_uid, command.sop_instance_uid, context.transfer_syntax_uid, calling
+                    command.sop_class_uid,
+                    command.sop_instance_uid,
+                    context.transfer_syntax_uid,
+                    calling,
+                    command.priority,
                 )
 
             with contextlib.closing(upper.messages(open_sink)) as messages:

@@ -130,7 +130,7 @@ class StockReceiver:
         calling = requestor.ae_title.strip()
         with bound(association=f"{calling}@{requestor.address}"):
             syntax = str(event.context.transfer_syntax)
-            arrival = self._storing.begin(sop_class_uid, sop_instance_uid, syntax, calling)
+            arrival = self._storing.begin(sop_class_uid, sop_instance_uid, syntax, calling, request.Priority)
             arrival.write([memoryview(event.encoded_dataset(include_meta=False))])
             outcome = self._storing.finish(arrival, event.assoc)
             outcome.tell()

@@ -4,18 +4,22 @@ Every answer is a DIMSE status with an Error Comment; a fault of ours, such as a
 0xA700 so that the sender keeps the instance and tries again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from dicomnode.dispatching.evidence import Associations
 from dicomnode.errors import RefusedInstance
 from dicomnode.logs import Stopwatch, get_logger, is_foreseen
+from dicomnode.network import dimse
 from dicomnode.network.file_head import FileHead
 from dicomnode.receiving.intake import OUT_OF_RESOURCES, SUCCESS, Arrival, Incoming, Intake
 from storage.studies import Recorded
 
 log = get_logger(__name__)
+
+# Of the queue, for a Priority (0000,0700); a value that the standard does not know says nothing.
+STEPS: Mapping[int | None, int] = {dimse.HIGH_PRIORITY: 1, dimse.MEDIUM_PRIORITY: 0, dimse.LOW_PRIORITY: -1}
 
 _head = lru_cache(maxsize=256)(FileHead)
 
@@ -37,9 +41,14 @@ class Storing:
         self._arriving = arriving
 
     def begin(
-        self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, calling_ae_title: str
+        self,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax_uid: str,
+        calling_ae_title: str,
+        priority: int | None,
     ) -> Arrival:
-        """Make a place for the dataset. sop_class_uid, sop_instance_uid: as the request names them."""
+        """Make a place for the dataset. sop_class_uid, sop_instance_uid, priority: as the request has them."""
         return self._intake.begin(
             Incoming(
                 affected_sop_class_uid=sop_class_uid,
@@ -47,6 +56,7 @@ class Storing:
                 transfer_syntax_uid=transfer_syntax_uid,
                 calling_ae_title=calling_ae_title,
                 preamble=_head(sop_class_uid, transfer_syntax_uid, calling_ae_title).of(sop_instance_uid),
+                priority=STEPS.get(priority),
             )
         )
 

@@ -12,8 +12,13 @@ import typer
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
+from dicomnode.assembly import open_stores
 from dicomnode.cli import app
+from dicomnode.config.settings import load_settings
+from dicomnode.receiving.intake import Intake
 from tests.support.destination import ControlledArchive
+from tests.support.requests import take
+from tests.support.studies import mammogram
 from tests.support.waiting import free_port
 
 CONFIG = """
@@ -179,6 +184,20 @@ def test_check_names_what_is_missing(config: Path, monkeypatch: pytest.MonkeyPat
     result = CliRunner().invoke(app, ["check", "--config", str(config)])
     assert result.exit_code == 1
     assert told in result.output
+
+
+def test_a_rebuilt_index_says_what_it_cannot_know(config: Path, tmp_path: Path) -> None:
+    """The priority of a request is in no file; said where rows were made, and not where nothing was to be done."""
+    CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
+    with open_stores(load_settings(config)) as stores:
+        take(Intake(stores.database, stores.archive, 10**9, frozenset({"MG"})), mammogram("1.2.3", "1.2.3.1"))
+    for path in tmp_path.glob("node.db*"):
+        path.unlink()
+    rebuilt, again = (CliRunner().invoke(app, ["db", "rebuild", "--config", str(config)]) for _ in range(2))
+    assert (rebuilt.exit_code, again.exit_code) == (0, 0)
+    assert "1 instances added" in rebuilt.output
+    assert "they count as MEDIUM" in rebuilt.output
+    assert "MEDIUM" not in again.output
 
 
 def test_requeue_of_nothing_is_a_message(config: Path) -> None:

@@ -1,7 +1,11 @@
 """Completeness and the way into the queue."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+import pytest
+import structlog
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
@@ -9,10 +13,11 @@ from dicomnode.config.sections import CompletenessSettings, ModelSettings, Queue
 from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.receiving.intake import Intake
 from storage import retrievals
+from storage.database import Database
 from storage.lifecycle import StudyState
 from storage.queue import Lease, claim, list_jobs
 from storage.studies import find_study
-from tests.support.requests import take
+from tests.support.requests import encoded, incoming, take
 from tests.support.studies import mammogram
 
 Receive = Callable[..., Dataset]
@@ -101,6 +106,54 @@ def test_a_senders_priority_is_added_to_the_models(stores: Stores, intake: Intak
     assert priorities == {"1.1": 1, "1.2": 0, "1.3": 3, "1.4": 3}
     claimed = [lease.study_instance_uid for lease in (_claim(stores) for _ in titles) if lease is not None]
     assert claimed == ["1.3", "1.4", "1.1", "1.2"]
+
+
+@pytest.mark.parametrize(
+    ("respected", "priorities"),
+    [
+        (("*",), {"1.1": -1, "1.2": 0, "1.3": 1, "1.4": -3, "1.5": 1}),
+        (("PACS",), {"1.1": -1, "1.2": 0, "1.3": 1, "1.4": -4, "1.5": 0}),
+        ((), {"1.1": 0, "1.2": 0, "1.3": 0, "1.4": -4, "1.5": 0}),
+    ],
+)
+def test_what_a_sender_asks_for_counts_where_it_is_respected(
+    stores: Stores, intake: Intake, respected: tuple[str, ...], priorities: dict[str, int]
+) -> None:
+    """In steps above or below its sender's; the database keeps it over a restart, and the log says it."""
+    _take_all(intake, {"1.1": [("PACS", -1)], "1.2": [("PACS", 0)], "1.3": [("PACS", 0), ("PACS", 1), ("PACS", -1)]})
+    _take_all(intake, {"1.4": [("RESEARCH", 1)], "1.5": [("PACS", 0), ("CT1", 1), ("RESEARCH", 1)]})
+    order = QueueSettings(priorities={"RESEARCH": -4}, respect_priority_of=respected)
+    again = Database.open(stores.database.url)
+    with structlog.testing.capture_logs() as lines:
+        assert Dispatcher(again, AT_ONCE, [MASS], max_attempts=3, order=order).do_one_round()
+    again.close()
+    with stores.database.transaction() as connection:
+        assert {job.study_instance_uid: job.priority for job in list_jobs(connection)} == priorities
+    said = {line["study_instance_uid"]: line["priority"] for line in lines if line["event"] == "study queued"}
+    assert said == priorities
+    claimed = [lease.study_instance_uid for lease in (_claim(stores) for _ in priorities) if lease is not None]
+    assert claimed == sorted(priorities, key=lambda study: (-priorities[study], study))
+
+
+def test_who_calls_everything_urgent_starves_nobody(stores: Stores, intake: Intake) -> None:
+    """What has waited for longer than a step is worth goes first."""
+    dispatcher = Dispatcher(stores.database, AT_ONCE, [MASS], 3, order=QueueSettings(ageing_s=0.05))
+    for study, priority in (("1.1", 0), ("1.2", 1)):
+        _take_all(intake, {study: [("PACS", priority)]})
+        assert dispatcher.do_one_round()
+        time.sleep(0.1)
+    claimed = [lease.study_instance_uid for lease in (_claim(stores), _claim(stores)) if lease is not None]
+    assert claimed == ["1.1", "1.2"]
+
+
+def _take_all(intake: Intake, studies: Mapping[str, Sequence[tuple[str, int]]]) -> None:
+    """Take an image for each of the senders and priorities of a study."""
+    for study, arrivals in studies.items():
+        for sender, priority in arrivals:
+            image = mammogram(study, f"{study}.1")
+            arrival = intake.begin(replace(incoming(image, sender), priority=priority))
+            arrival.write([memoryview(encoded(image))])
+            arrival.finish()
 
 
 def test_a_restart_starts_the_quiet_time_again(stores: Stores, receive: Receive) -> None:

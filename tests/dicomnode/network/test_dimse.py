@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from pynetdicom.dimse_messages import C_STORE_RSP
 from pynetdicom.dsutils import decode
 
-from dicomnode.network.dimse import MOST_FRAGMENTS, Assembler, Message, MessageError, encode_response, parse_command
+from dicomnode.network.dimse import (
+    HIGH_PRIORITY,
+    LOW_PRIORITY,
+    MEDIUM_PRIORITY,
+    MOST_FRAGMENTS,
+    Assembler,
+    Message,
+    MessageError,
+    encode_response,
+    parse_command,
+)
 from tests.support.raw_association import element, store_request
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -63,6 +73,26 @@ def test_however_a_message_is_cut_it_comes_out_whole(
     assert [message.dataset for message in messages] == [Kept(dataset), Kept(dataset)]
     assert messages[0].command.sop_instance_uid == "1.2.3"
     assert messages[0].command.message_id == 7
+
+
+@pytest.mark.parametrize(
+    ("element_0700", "priority"),
+    [
+        (element(0x0700, b"\1\0"), HIGH_PRIORITY),
+        (element(0x0700, b"\0\0"), MEDIUM_PRIORITY),
+        (element(0x0700, b"\2\0"), LOW_PRIORITY),
+        (element(0x0700, b"\7\0"), 7),
+        (element(0x0700, b""), None),
+        (element(0x0700, b"\1\0\0\0"), None),
+        (b"", None),
+    ],
+)
+def test_a_priority_is_read_and_its_lack_is_no_mistake(element_0700: bytes, priority: int | None) -> None:
+    """As the request has it; a sender that says none, or nothing that could be one, is taken all the same."""
+    told = element(0x0700, struct.pack("<H", MEDIUM_PRIORITY))
+    assert told in REQUEST
+    command = parse_command(REQUEST.replace(told, element_0700))
+    assert (command.priority, command.sop_instance_uid) == (priority, "1.2.3")
 
 
 @pytest.mark.parametrize(

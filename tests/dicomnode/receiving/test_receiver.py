@@ -16,15 +16,18 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from dicomnode.assembly import Stores
-from dicomnode.config.sections import NodeSettings
+from dicomnode.config.sections import CompletenessSettings, ModelSettings, NodeSettings
+from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.dispatching.evidence import OpenAssociations
 from dicomnode.errors import RefusedInstance
 from dicomnode.network import listener, upper_layer
+from dicomnode.network.dimse import HIGH_PRIORITY, LOW_PRIORITY, MEDIUM_PRIORITY
 from dicomnode.network.users import Users
 from dicomnode.receiving import receiver
 from dicomnode.receiving.intake import Incoming, Intake, Taken
 from dicomnode.receiving.receiver import Receiver
 from dicomnode.receiving.stock_receiver import StockReceiver
+from storage import queue
 from storage.errors import DatabaseUnavailable
 from storage.incoming import IncomingFile
 from storage.studies import find_instance
@@ -120,6 +123,20 @@ def test_echo_and_store(either: Listening, stores: Stores, intake: Intake) -> No
     assert row is not None
     assert row.calling_ae_title == "PACS"
     assert located(stores.archive, row.object_key).stat().st_size == row.size_bytes
+
+
+def test_the_priority_of_a_request_counts_in_the_queue(either: Listening, stores: Stores, intake: Intake) -> None:
+    """A study with one image sent as HIGH goes before those that came earlier, one of LOW alone behind all."""
+    sent = {"1.1": [LOW_PRIORITY], "1.2": [MEDIUM_PRIORITY, LOW_PRIORITY], "1.3": [LOW_PRIORITY, HIGH_PRIORITY]}
+    with either(intake) as port, _association(port) as association:
+        for study, priorities in sent.items():
+            for priority in priorities:
+                assert association.send_c_store(mammogram(study, f"{study}.1"), priority=priority).Status == 0x0000
+    models = [ModelSettings(package="fake")]
+    assert Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), models, 3).do_one_round()
+    with stores.database.transaction() as connection:
+        leases = [queue.claim(connection, "test", 60) for _ in sent]
+    assert [lease and lease.study_instance_uid for lease in leases] == ["1.3", "1.2", "1.1"]
 
 
 def test_an_answer_is_one_packet_that_waits_for_nothing(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:

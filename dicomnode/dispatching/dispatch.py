@@ -58,19 +58,22 @@ class Dispatcher:
                 if study.study_instance_uid in priors:
                     _keep_as_prior(connection, study)
         due = [study for study in due if study.study_instance_uid not in priors]
-        ready = [study for study in due if study.reason == "deadline" or not self._waits(study)]
+        reasons = {study.study_instance_uid: self._objection(study) for study in due}
+        # Of these alone: one that was removed, or that another dispatcher took, would be remembered for ever.
+        self._waiting = {uid: reason for uid, reason in reasons.items() if reason}
+        ready = [study for study in due if not reasons[study.study_instance_uid]]
         for study in ready:
-            self._waiting.pop(study.study_instance_uid, None)
             self._dispatch(study)
         return bool(ready)
 
-    def _waits(self, study: DueStudy) -> bool:
-        """Whether something speaks against it; said in the log when it is new."""
+    def _objection(self, study: DueStudy) -> str:
+        """What speaks against it before its deadline, "" for nothing; said in the log when it is new."""
+        if study.reason == "deadline":
+            return ""
         reason = next((why for item in self._evidence if (why := item.against(study))), "")
         if reason and self._waiting.get(study.study_instance_uid) != reason:
             log.info("study waits", study_instance_uid=study.study_instance_uid, reason=reason)
-        self._waiting[study.study_instance_uid] = reason
-        return bool(reason)
+        return reason
 
     def _priority_of(self, study: DueStudy) -> int:
         asked = study.priorities

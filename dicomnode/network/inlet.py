@@ -14,8 +14,8 @@ SHORTEST_WAIT_S = 0.001  # a timeout of 0 would mean not to wait at all, which i
 _TIMEVAL = struct.Struct("ll")
 
 
-def _nobody_cares() -> None:
-    pass
+def nobody_cares() -> None:
+    """What an inlet tells before reuse where nobody holds what was taken."""
 
 
 class Inlet:
@@ -30,7 +30,7 @@ class Inlet:
         connection: socket.socket,
         silence_s: float,
         capacity: int = 0,
-        before_reuse: Callable[[], None] = _nobody_cares,
+        before_reuse: Callable[[], None] = nobody_cares,
     ) -> None:
         """Make the connection a blocking one, whose writes wait no longer than silence_s either."""
         self._socket = connection
@@ -39,10 +39,8 @@ class Inlet:
         self.before_reuse = before_reuse
         self._start = self._end = 0  # of what was read and not taken yet
         if isinstance(connection, ssl.SSLSocket):
-            self._receive = self._by_pieces
             connection.settimeout(silence_s)
             return
-        self._receive = self._at_once
         connection.settimeout(None)
         whole = int(silence_s)
         timeout = _TIMEVAL.pack(whole, max(1, int((silence_s - whole) * 1e6)))  # all zeros would mean for ever
@@ -85,8 +83,11 @@ class Inlet:
             self._start, self._end = 0, held
         self._end += self._receive(self._buffer[self._end :], missing)
 
-    def _at_once(self, view: memoryview, least: int) -> int:
+    def _receive(self, view: memoryview, least: int) -> int:
         """Receive at least so many bytes; the number of them."""
+        return self._by_pieces(view, least) if isinstance(self._socket, ssl.SSLSocket) else self._at_once(view, least)
+
+    def _at_once(self, view: memoryview, least: int) -> int:
         started = time.monotonic()
         try:
             count = total = self._socket.recv_into(view, 0, 0 if least < len(view) else socket.MSG_WAITALL)
@@ -102,7 +103,6 @@ class Inlet:
         return total
 
     def _by_pieces(self, view: memoryview, least: int) -> int:
-        """The same."""
         deadline, total = None, 0
         while count := self._socket.recv_into(view[total:]):
             total += count

@@ -26,7 +26,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 
 from dicomnode.network.dimse import Assembler, Command, Message, MessageError, Sink, data_item
-from dicomnode.network.inlet import Inlet
+from dicomnode.network.inlet import Inlet, nobody_cares
 
 # PDU types, PS3.8 9.3.
 ASSOCIATE_RQ, P_DATA, RELEASE_RQ, ABORT = 0x01, 0x04, 0x05, 0x07
@@ -183,6 +183,7 @@ class UpperLayer:
             raise ProtocolError(str(error)) from None
         finally:
             assembler.abandon()
+            self._inlet.before_reuse = nobody_cares  # in a circle its buffer would wait for the garbage collector
 
     def _check_context(self, context_id: int) -> None:
         if context_id not in self.contexts:

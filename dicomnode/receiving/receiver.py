@@ -116,7 +116,7 @@ class Receiver:
             self._turn_away(connection)
 
     def _admit(self, connection: socket.socket, host: str, address: str) -> None:
-        """Raises OSError, RuntimeError."""
+        """Raises OSError, RuntimeError, MemoryError."""
         with self._lock:
             crowded = len(self._open) >= self._settings.maximum_associations + BACKLOG
         reason = "the address is not in allowed_networks" if not self._is_allowed_host(host) else ""
@@ -128,7 +128,10 @@ class Receiver:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls is not None:
             connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        thread = threading.Thread(target=self._converse, args=(connection, address), name="association", daemon=True)
+        patience = Patience(self._settings.network_timeout_s, self._settings.maximum_message_s)
+        upper = UpperLayer(connection, self._settings.maximum_pdu_size, patience)
+        arguments = (upper, connection, address)
+        thread = threading.Thread(target=self._converse, args=arguments, name="association", daemon=True)
         with self._lock:
             self._open[connection] = thread
         try:
@@ -146,9 +149,7 @@ class Receiver:
         networks = self._settings.allowed_networks
         return not networks or any(ip_address(host) in network for network in networks)
 
-    def _converse(self, connection: socket.socket, address: str) -> None:
-        patience = Patience(self._settings.network_timeout_s, self._settings.maximum_message_s)
-        upper = UpperLayer(connection, self._settings.maximum_pdu_size, patience)
+    def _converse(self, upper: UpperLayer, connection: socket.socket, address: str) -> None:
         try:
             upper.secure()
             self._associate(upper, connection, address)

@@ -5,6 +5,8 @@ knows no pace of a peer, no limit to the time of a message and no notices; all e
 """
 
 import ssl
+import threading
+import weakref
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import cast
@@ -16,7 +18,7 @@ from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicomnode.config.sections import NodeSettings
-from dicomnode.dispatching.evidence import Associations
+from dicomnode.dispatching.evidence import Associations, Counts
 from dicomnode.logs import bound, get_logger
 from dicomnode.network.contexts import accepted_contexts
 from dicomnode.network.sockets import LateHandshake, end_silence, send_at_once
@@ -28,6 +30,40 @@ from dicomnode.receiving.storing import Storing
 log = get_logger(__name__)
 
 ERROR_COMMENT_LENGTH = 64  # LO
+
+
+class Connected:
+    """Passes on what is told of associations, of each until its end: another thread may notice that one before.
+
+    What came after it would count for ever as an open association, and hold its study back.
+    """
+
+    def __init__(self, arriving: Associations) -> None:
+        self._arriving = arriving
+        self._lock = threading.Lock()
+        self._connected: weakref.WeakSet[object] = weakref.WeakSet()
+
+    def opened(self, association: object) -> None:
+        """A peer connected."""
+        with self._lock:
+            self._connected.add(association)
+
+    def began(self, association: object, ae_title: str) -> Counts:
+        """See Associations."""
+        with self._lock:
+            return self._arriving.began(association, ae_title) if association in self._connected else Counts(0, 0)
+
+    def note(self, association: object, study_instance_uid: str) -> None:
+        """See Associations."""
+        with self._lock:
+            if association in self._connected:
+                self._arriving.note(association, study_instance_uid)
+
+    def ended(self, association: object) -> None:
+        """See Associations."""
+        with self._lock:
+            self._connected.discard(association)
+            self._arriving.ended(association)
 
 
 class StockReceiver:
@@ -43,9 +79,9 @@ class StockReceiver:
         users: Users,
     ) -> None:
         self._settings = settings
-        self._storing = Storing(intake, arriving)
+        self._arriving = Connected(arriving)
+        self._storing = Storing(intake, self._arriving)
         self._tls = tls
-        self._arriving = arriving
         self._on_report = on_report
         self._users = users
         self._server: ThreadedAssociationServer | None = None
@@ -69,6 +105,7 @@ class StockReceiver:
         if not settings.allow_any_calling_ae_title:
             entity.require_calling_aet = list(settings.allowed_calling_ae_titles)
         handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_CONN_OPEN, lambda event: self._arriving.opened(event.assoc)),
             (evt.EVT_CONN_OPEN, send_at_once),
             (evt.EVT_CONN_OPEN, end_silence, [settings.network_timeout_s]),
             (evt.EVT_REQUESTED, self._judge),

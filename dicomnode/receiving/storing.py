@@ -21,7 +21,9 @@ log = get_logger(__name__)
 # Of the queue, for a Priority (0000,0700); a value that the standard does not know says nothing.
 STEPS: Mapping[int | None, int] = {dimse.HIGH_PRIORITY: 1, dimse.MEDIUM_PRIORITY: 0, dimse.LOW_PRIORITY: -1}
 
-_head = lru_cache(maxsize=256)(FileHead)
+LONGEST_UID = 64  # PS3.5 9.1; a request may name 64 KiB, of which nothing is kept
+
+known_head = lru_cache(maxsize=256)(FileHead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,14 @@ class Storing:
         priority: int | None,
     ) -> Arrival:
         """Make a place for the dataset. sop_class_uid, sop_instance_uid, priority: as the request has them."""
+        head = known_head if len(sop_class_uid) <= LONGEST_UID else FileHead
         return self._intake.begin(
             Incoming(
                 affected_sop_class_uid=sop_class_uid,
                 affected_sop_instance_uid=sop_instance_uid,
                 transfer_syntax_uid=transfer_syntax_uid,
                 calling_ae_title=calling_ae_title,
-                preamble=_head(sop_class_uid, transfer_syntax_uid, calling_ae_title).of(sop_instance_uid),
+                preamble=head(sop_class_uid, transfer_syntax_uid, calling_ae_title).of(sop_instance_uid),
                 priority=STEPS.get(priority),
             )
         )

@@ -1,5 +1,6 @@
 """Many inputs in a row against one thing; the first that breaks it is made as small as possible."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -59,13 +60,15 @@ def fuzz(kind: Kind, folder: Path, number: int, first_seed: int, say: Callable[[
         _round(subject, strategy, min(number, FIRST_ROUND), first_seed)  # what is loaded at the first use is no leak
         if isinstance(subject, Target):
             subject.begin_to_watch()
-        round_seed = first_seed
-        while subject.inputs < number:
-            round_seed += 1
+        for round_seed in itertools.count(first_seed + 1):
+            held = ""
+            if isinstance(subject, Target):
+                subject.check()
+                held = f", {subject.looks[-1].in_use / 1e6:.2f} MB in use"
+            say(f"{subject.inputs} inputs{held}")
+            if subject.inputs >= number:
+                break
             _round(subject, strategy, min(ROUND, number - subject.inputs), round_seed)
-            say(f"{subject.inputs} inputs")
-        if isinstance(subject, Target):
-            subject.check()
         found: Subject = subject
         return found
 

@@ -1,8 +1,12 @@
 """A receiver in a process of its own that is sent anything at all, and must answer, close or go on, and never break."""
 
+import os
+import signal
 import socket
 import ssl
 import struct
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +15,9 @@ import trustme
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomnode.network.secure import client_context
+from tests.fuzz.growth import Look, leak
 from tests.fuzz.inputs import INSTANCE, SOP_CLASS, Input, Stage
+from tests.fuzz.watched import HELD
 from tests.support.certificates import issue
 from tests.support.node import Destination, NodeConfig, NodeProcess, running_node
 from tests.support.raw_association import NO_DATASET, NotAccepted, RawAssociation, data_pdus, element, padded
@@ -20,7 +26,7 @@ from tests.support.waiting import wait_until
 VERIFICATION = "1.2.840.10008.1.1"
 PATIENCE_S = 60.0  # nothing here takes a second, but the machine may be busy
 ECHO_EVERY = 25
-MEMORY_GROWTH_MB = 40.0
+SETTLED_S = 0.3
 C_ECHO_RQ = 0x0030
 
 
@@ -29,18 +35,20 @@ class Broken(AssertionError):  # noqa: N818  what it is
 
 
 class Target:
-    """One receiver under fire. inputs: how many it was sent; ends: its answers to C-STORE.
+    """One receiver under fire. inputs: how many it was sent; ends: its answers to C-STORE; looks: at what it held.
 
-    tls: where it speaks nothing else.
+    held: the file where it says that. tls: where it speaks nothing else.
     """
 
-    def __init__(self, node: NodeProcess, number: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, node: NodeProcess, held: Path, tls: ssl.SSLContext | None) -> None:
         self._node = node
+        self._held = held
         self._tls = tls
-        self._process = Path("/proc") / str(number)
+        self._process = Path("/proc") / str(node.number)
         self._storing: RawAssociation | None = None
         self._echoing = self._associate(VERIFICATION)
-        self._before, self._memory_mb = self.open_things(), self.memory_mb()
+        self._before = self.open_things()
+        self.looks: list[Look] = []
         self.inputs = 0
         self.ends: dict[str, int] = {}
 
@@ -72,19 +80,28 @@ class Target:
 
     def begin_to_watch(self) -> None:
         """What is open and held by now is no leak."""
-        self._before, self._memory_mb = self.open_things(), self.memory_mb()
+        self._before = wait_until(self._settled, "nothing begins or ends")
+        self.looks = [self._look()]
 
     def check(self) -> None:
         """Look whether more is left open or held than was. Raises Broken."""
         self.wait_for_calm(self._before)
-        grown_mb = self.memory_mb() - self._memory_mb
-        if grown_mb > MEMORY_GROWTH_MB:
-            raise Broken(f"{grown_mb:.0f} MB more memory after {self.inputs} inputs")
+        self.looks.append(self._look())
+        if leaked := leak(self.looks):
+            raise Broken(leaked)
 
-    def memory_mb(self) -> float:
-        """Resident memory."""
-        line = next(line for line in (self._process / "status").read_text().splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
+    def _look(self) -> Look:
+        os.kill(self._node.number, signal.SIGUSR1)
+        wait_until(self._held.exists, "it says what it holds", PATIENCE_S)
+        in_use, resident = HELD.unpack(self._held.read_bytes())
+        self._held.unlink()
+        return Look(self.inputs, in_use, resident)
+
+    def _settled(self) -> tuple[int, int] | None:
+        """What is open, where that is the same after a while."""
+        before = self.open_things()
+        time.sleep(SETTLED_S)
+        return before if self.open_things() == before else None
 
     def open_things(self) -> tuple[int, int]:
         """Threads and file descriptors, when the last connection has ended."""
@@ -163,8 +180,13 @@ class Target:
 
 
 @contextmanager
-def target(folder: Path, acceptor: str = "own", *, tls: bool = False) -> Iterator[Target]:
-    """A running receiver. One of pynetdicom's keeps some of its threads until a peer was silent for long."""
+def target(
+    folder: Path, acceptor: str = "own", *, tls: bool = False, watched: str = "tests.fuzz.watched"
+) -> Iterator[Target]:
+    """A running receiver. One of pynetdicom's keeps some of its threads until a peer was silent for long.
+
+    watched: the module that runs it.
+    """
     identity = issue(trustme.CA(), "peer", folder / "tls")
     other: dict[str, dict[str, object]] = {"logging": {"level": "WARNING"}, "receiver": {"acceptor": acceptor}}
     if acceptor != "own":
@@ -173,8 +195,10 @@ def target(folder: Path, acceptor: str = "own", *, tls: bool = False) -> Iterato
         files = identity.settings().model_dump()
         other["tls"] = {name: str(path) for name, path in files.items()}
     config = NodeConfig(folder, Destination("NOWHERE", 1), quiet_s=3600.0, other=other)
-    with running_node(config, role="receive") as node:
-        found = Target(node, node.number, client_context(identity.settings()) if tls else None)
+    held = folder / "held"
+    program = ("env", "PYTHONMALLOC=malloc", sys.executable, "-m", watched, str(held))
+    with running_node(config, "receive", program) as node:
+        found = Target(node, held, client_context(identity.settings()) if tls else None)
         try:
             yield found
         finally:

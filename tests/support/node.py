@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from tests.support.waiting import answers, free_port, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LogLine = dict[str, Any]
+DICOMNODE = (sys.executable, "-m", "dicomnode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +117,14 @@ def _toml(value: object) -> str:
 
 
 class NodeProcess:
-    """One `dicomnode serve`, which can be killed and started again on the same database and archive."""
+    """One `dicomnode serve`, which can be killed and started again on the same database and archive.
 
-    def __init__(self, config: NodeConfig, role: str = "serve") -> None:
+    program: what is `dicomnode` here.
+    """
+
+    def __init__(self, config: NodeConfig, role: str = "serve", program: Sequence[str] = DICOMNODE) -> None:
         self.config = config
+        self._program = program
         self._role = role
         self._file = config.write()
         self._log = config.folder / "node.log"
@@ -146,14 +151,14 @@ class NodeProcess:
 
     def upgrade(self) -> None:
         """Bring its database to the present schema; the single roles expect that."""
-        command = [sys.executable, "-m", "dicomnode", "db", "upgrade", "--config", str(self._file)]
+        command = [*DICOMNODE, "db", "upgrade", "--config", str(self._file)]
         subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=60)
 
     def start(self) -> None:
         """Start it and wait until it listens."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dicomnode", self._role, "--config", str(self._file)],
+                [*self._program, self._role, "--config", str(self._file)],
                 cwd=REPOSITORY,
                 env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
@@ -225,9 +230,9 @@ class NodeProcess:
 
 
 @contextmanager
-def running_node(config: NodeConfig, role: str = "serve") -> Iterator[NodeProcess]:
+def running_node(config: NodeConfig, role: str = "serve", program: Sequence[str] = DICOMNODE) -> Iterator[NodeProcess]:
     """A node that listens; at the end it is killed. role: the command, `serve` for the whole node."""
-    node = NodeProcess(config, role)
+    node = NodeProcess(config, role, program)
     try:
         if role != "serve":
             node.upgrade()

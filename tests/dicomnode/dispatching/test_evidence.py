@@ -180,3 +180,16 @@ def test_what_the_pacs_has_more_of_is_told_once_for_each_answer(stores: Stores, 
     assert dispatcher.do_one_round()
     assert not dispatcher.do_one_round()
     assert told == ["1.2.3"]
+
+
+def test_of_a_study_that_another_took_nothing_is_remembered(stores: Stores, receive: Receive) -> None:
+    """Of two dispatchers one queues it; what held it back at the other is forgotten."""
+    receive("1.2.3")
+    arriving = OpenAssociations()
+    arriving.note("an association", "1.2.3")
+    held_back = _dispatcher(stores, arriving)
+    assert not held_back.do_one_round()
+    assert held_back._waiting
+    assert _dispatcher(stores).do_one_round()
+    assert not held_back.do_one_round()
+    assert not held_back._waiting

@@ -1,12 +1,14 @@
 """The acceptor on a real association."""
 
 import errno
+import gc
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import pytest
 import structlog
@@ -22,6 +24,8 @@ from dicomnode.dispatching.evidence import OpenAssociations
 from dicomnode.errors import RefusedInstance
 from dicomnode.network import listener, upper_layer
 from dicomnode.network.dimse import HIGH_PRIORITY, LOW_PRIORITY, MEDIUM_PRIORITY
+from dicomnode.network.inlet import Inlet
+from dicomnode.network.upper_layer import UpperLayer
 from dicomnode.network.users import Users
 from dicomnode.receiving import receiver
 from dicomnode.receiving.intake import Incoming, Intake, Taken
@@ -420,3 +424,39 @@ def test_a_peer_that_is_silent_inside_a_pdu_loses_its_place(either: Listening, i
         assert not is_let_in()
         wait_until(is_let_in, "its place is free")
         held.close()
+
+
+def test_the_buffer_of_an_association_ends_with_it(intake: Intake) -> None:
+    """It does not wait for the garbage collector, which many short associations would leave many megabytes."""
+    gc.collect()
+    gc.disable()
+    try:
+        with _listening(intake) as port:
+            _store(port, mammogram("1.2.3", "1.2.3.1"))
+            with _association(port, calling="NOBODY") as refused:
+                assert refused.is_rejected
+        assert not any(isinstance(thing, Inlet) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+
+
+def test_a_connection_without_a_buffer_is_closed(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine short of memory drops one connection, and knows of none that is not there."""
+    made, honest = [], receiver.UpperLayer
+
+    def fails_once(*given: Any) -> UpperLayer:
+        made.append(given)
+        if len(made) == 1:
+            raise MemoryError
+        return honest(*given)
+
+    monkeypatch.setattr(receiver, "UpperLayer", fails_once)
+    acceptor = Receiver(ONLY_PACS, intake)
+    acceptor.open()
+    try:
+        with socket.create_connection(("127.0.0.1", acceptor.port), timeout=20) as dropped:
+            assert dropped.recv(1) == b""
+        assert acceptor._open == {}
+        assert _can_associate(acceptor.port)
+    finally:
+        acceptor.close()

@@ -192,6 +192,22 @@ def renew(connection: Connection, lease: Lease, lease_s: float) -> None:
     renew_held(connection, jobs, lease.job_id, lease.attempt, lease_s)
 
 
+def overrun(connection: Connection, lease: Lease, reason: str) -> None:
+    """Let the lease of a job run out now whose worker ends because of it. Raises LeaseLost.
+
+    `recover_expired` then tells this reason, and not that nothing was heard of the worker.
+    """
+    update_held(
+        connection,
+        jobs,
+        lease.job_id,
+        lease.attempt,
+        last_error=reason,
+        leased_by=null(),
+        lease_until=database_now(),
+    )
+
+
 def complete(connection: Connection, lease: Lease, *, summary: str, failure: str = "", model_sha256: str = "") -> None:
     """End the job with its results written. Raises LeaseLost.
 
@@ -242,15 +258,14 @@ def recover_expired(connection: Connection) -> list[RecoveredJob]:
     poison = jobs.c.attempt >= jobs.c.max_attempts + POISON_ATTEMPTS
     state = _unless_superseded(case((poison, literal(JobState.DEAD.value)), else_=literal(JobState.WAITING.value)))
     now = database_now()
+    silent = literal("lease expired: no sign of life from ") + jobs.c.leased_by + ", which died or was stopped"
     rows = connection.execute(
         update(jobs)
         .where(jobs.c.state == LEASED, jobs.c.lease_until < now)
         .values(
             state=state,
             not_before=now,
-            last_error=literal("lease expired: no sign of life from ")
-            + func.coalesce(jobs.c.leased_by, "its worker")
-            + ", which died or passed job_deadline_s",
+            last_error=func.coalesce(silent, jobs.c.last_error),  # who ended by itself said why, see `overrun`
             finished_at=_finished_at(state),
             **NO_LEASE,
         )

@@ -1,8 +1,8 @@
 """Keeps a job's lease alive while the job runs, but not for ever.
 
 Renewing stops when the lease is lost, and at the job's deadline: a hung inference cannot be interrupted inside its
-process, so `on_deadline` ends that process, and the lease runs out for the next worker. The deadline has a thread of
-its own, for the renewing one may hang too, in the database.
+process, so `on_deadline` ends that process, and the next worker takes the lease over. The deadline has a thread of its
+own, for the renewing one may hang too, in the database; and so may the one that notes there what has happened.
 """
 
 import threading
@@ -12,12 +12,13 @@ from typing import Self
 
 from dicomnode.logs import get_logger
 from storage.database import Database
-from storage.errors import LeaseLost
-from storage.queue import Lease, renew
+from storage.errors import LeaseLost, StorageError
+from storage.queue import Lease, overrun, renew
 
 log = get_logger(__name__)
 
 RENEWALS_PER_LEASE = 3
+NOTING_S = 5.0
 
 
 class Heartbeat:
@@ -51,7 +52,17 @@ class Heartbeat:
     def _pass_deadline(self) -> None:
         self._done.set()  # nothing is renewed any more
         log.error("job deadline passed", job_id=self._lease.job_id, deadline_s=self._deadline_s)
+        noting = threading.Thread(target=self._note, name="noting", daemon=True)
+        noting.start()
+        noting.join(NOTING_S)
         self._on_deadline()
+
+    def _note(self) -> None:
+        try:
+            with self._database.transaction() as connection:
+                overrun(connection, self._lease, f"took longer than job_deadline_s ({self._deadline_s:g} s)")
+        except StorageError as error:  # the lease runs out all the same
+            log.warning("job deadline not noted", job_id=self._lease.job_id, reason=str(error))
 
     def _beat(self) -> None:
         while not self._done.wait(self._lease_s / RENEWALS_PER_LEASE):

@@ -62,6 +62,19 @@ def test_a_receiver_loads_no_image_library() -> None:
     assert done.stdout.split() == []
 
 
+def test_a_command_ends_without_a_last_collection() -> None:
+    """It would look at a million objects of libraries, while a service manager waits for the node to stop."""
+    program = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 100_000))  # the first to be registered comes last
+from dicomnode.cli import app
+app(["check", "--config", "no-such-file.toml"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "True"
+
+
 def test_commands_about_engines_are_there_all_the_same() -> None:
     """In the help by name, and behind their own."""
     assert "engine" in CliRunner().invoke(app, ["--help"]).output

@@ -238,9 +238,27 @@ def test_only_leases_that_ran_out_are_recovered(db: Database) -> None:
     claim(db, worker="worker 8")
     with db.transaction() as connection:
         assert [found.job_id for found in queue.recover_expired(connection)] == [first]
-    told = "lease expired: no sign of life from worker 7, which died or passed job_deadline_s"
+    told = "lease expired: no sign of life from worker 7, which died or was stopped"
     assert job(db, first).last_error == told
     assert job(db, second).state is JobState.LEASED
+
+
+def test_a_job_that_took_too_long_is_told_from_a_worker_that_died(db: Database) -> None:
+    """Whoever ends because of it says so, and the next attempt need not wait; who has lost the lease says nothing."""
+    job_id = queued_job(db)
+    lease = claim(db, worker="worker 7", lease_s=1000)
+    with db.transaction() as connection:
+        queue.overrun(connection, lease, "took too long")
+    with db.transaction() as connection:
+        assert [found.state for found in queue.recover_expired(connection)] == [JobState.WAITING]
+    assert job(db, job_id).last_error == "took too long"
+    assert claim(db).last_error == "took too long"
+    with pytest.raises(LeaseLost), db.transaction() as connection:
+        queue.overrun(connection, lease, "too late")
+    expire_leases(db)
+    with db.transaction() as connection:
+        assert len(queue.recover_expired(connection)) == 1
+    assert "no sign of life" in job(db, job_id).last_error
 
 
 def test_a_poison_job_dies_and_fails_its_study(db: Database) -> None:

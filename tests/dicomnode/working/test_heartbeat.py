@@ -7,6 +7,7 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
+from dicomnode.working import heartbeat
 from dicomnode.working.heartbeat import Heartbeat
 from storage import queue
 from storage.queue import Lease
@@ -44,10 +45,32 @@ def test_the_lease_is_renewed(stores: Stores, lease: Lease) -> None:
 
 
 def test_the_deadline_ends_it(stores: Stores, lease: Lease) -> None:
-    """A job that hangs is told so once, and its lease is left to run out."""
+    """A job that hangs is told so once; its lease has run out then, and its row says why."""
     called = threading.Event()
-    with Heartbeat(stores.database, lease, 0.3, 0.05, on_deadline=called.set):
+    with Heartbeat(stores.database, lease, 1000, 0.05, on_deadline=called.set):
         assert called.wait(PATIENCE_S)
+    with stores.database.transaction() as connection:
+        (recovered,) = queue.recover_expired(connection)
+        (job,) = queue.list_jobs(connection)
+    assert recovered.job_id == job.id
+    assert job.last_error == "took longer than job_deadline_s (0.05 s)"
+
+
+def test_a_database_that_hangs_does_not_hold_up_the_end(
+    stores: Stores, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job itself may be what holds it; then the lease is left to run out by itself."""
+    monkeypatch.setattr(heartbeat, "NOTING_S", 0.05)
+    called = threading.Event()
+    with (
+        Heartbeat(stores.database, lease, 1000, 0.05, on_deadline=called.set),
+        stores.database.transaction() as connection,
+    ):
+        assert called.wait(PATIENCE_S)
+        assert queue.list_jobs(connection)[0].last_error == ""
+    for thread in threading.enumerate():
+        if thread.name == "noting":
+            thread.join(PATIENCE_S)  # where no process ends with it
 
 
 def test_a_lost_lease_stops_the_renewing(stores: Stores, lease: Lease) -> None:
@@ -57,8 +80,8 @@ def test_a_lost_lease_stops_the_renewing(stores: Stores, lease: Lease) -> None:
         queue.recover_expired(connection)
         assert queue.claim(connection, "other", lease_s=1000) is not None
     until = _lease_until(stores)
-    heartbeat = Heartbeat(stores.database, lease, 0.03, 60, on_deadline=lambda: pytest.fail("deadline"))
-    with heartbeat:
-        heartbeat._thread.join(PATIENCE_S)
-        assert not heartbeat._thread.is_alive()
+    beating = Heartbeat(stores.database, lease, 0.03, 60, on_deadline=lambda: pytest.fail("deadline"))
+    with beating:
+        beating._thread.join(PATIENCE_S)
+        assert not beating._thread.is_alive()
     assert _lease_until(stores) == until

@@ -77,7 +77,8 @@ class Dispatcher:
 
     def _priority_of(self, study: DueStudy) -> int:
         asked = study.priorities
-        return max(self._order.of_sender(title, asked.get(title, 0)) for title in study.calling_ae_titles)
+        steps = (self._order.of_sender(title, asked.get(title, 0)) for title in study.calling_ae_titles)
+        return max(steps, default=0)
 
     def _dispatch(self, study: DueStudy) -> None:
         models = [model for model in self._models if set(model.modalities) & set(study.modalities)]

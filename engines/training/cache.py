@@ -34,11 +34,6 @@ class CachedCases:
     def __len__(self) -> int:
         return len(self.cases)
 
-    @property
-    def patients(self) -> list[str]:
-        """The patient of each case."""
-        return [case.patient for case in self.cases]
-
 
 def cached(
     cases: Sequence[Case],

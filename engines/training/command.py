@@ -22,7 +22,8 @@ from engines.training.cache import CachedCases, cached
 from engines.training.cancer import KEY, facts, proven
 from engines.training.cases import DEMO_PATIENTS, Part, halves, read_cases, split_by_patient
 from engines.training.crossing import HELD, Unseen, averaged, crossed, member
-from engines.training.evaluate import apply, chance, choose, judged_by
+from engines.training.evaluate import apply, chance, choose
+from engines.training.loop import judge_candidates
 from engines.training.masks import draw_masks
 from engines.training.mixture import Mixture
 from engines.training.pictures import draw_log
@@ -104,7 +105,6 @@ def run(options: argparse.Namespace) -> str:
     options.out.mkdir(parents=True, exist_ok=True)
     settings = PreprocessSettings()
     parts = split_by_patient(read_cases(options.data), options.split_seed)
-    _check(options.data, parts)
     also = read_cases(options.also, "--also") if options.also else []
     if options.members:
         sets = unseen_by_members(options, settings, parts, also)
@@ -113,6 +113,7 @@ def run(options: argparse.Namespace) -> str:
     if options.crossed:
         wanted, beside = crossed(parts, options.crossed), halves(also, options.split_seed)[-options.crossed]
     data = {part: prepared(cases, options, settings, part) for part, cases in wanted.items()}
+    _check(options.data, data)
     second = prepared(beside, options, settings, "--also") if beside else None
     watched = data[HELD[options.crossed - 1] if options.crossed else "validation"]
     trained = train_stages(options, Mixture(data["train"], second, options.also_share), watched, tell)
@@ -130,10 +131,9 @@ def unseen_by_members(
 ) -> dict[str, list[Unseen]]:
     """What each of the two members held out, with its network. Raises DataError."""
     members = [member(folder) for folder in options.members]
-    sets = {
-        str(part): [Unseen(networks, prepared(parts[part], options, settings, part))]
-        for part, networks in zip(HELD, members, strict=True)
-    }
+    data = {part: prepared(parts[part], options, settings, part) for part in HELD}
+    _check(options.data, data)
+    sets = {str(part): [Unseen(networks, data[part])] for part, networks in zip(HELD, members, strict=True)}
     if also:
         held = zip(members, halves(also, options.split_seed), strict=True)
         sets["held_out"] = [Unseen(networks, prepared(half, options, settings, "--also")) for networks, half in held]
@@ -159,19 +159,22 @@ def finish(
     if options.mias is not None:
         mias = prepared(read_cases(options.mias, "--mias"), options, settings, "--mias")
         sets = {**sets, "mini_mias": [Unseen({choices.decode.network: best.network}, mias)]}
+    found = {name: [item.found(choices.filter, choices.decode) for item in items] for name, items in sets.items()}
     judged = {
-        name: apply(choices, [one for item in items for one in judged_by(item, choices.filter, choices.decode)])
+        name: apply(
+            choices,
+            [one for item, its in zip(items, found[name], strict=True) for one in judge_candidates(its, item.data)],
+        )
         for name, items in sets.items()
     }
-    tested = sets["test"][0]
-    found = tested.found(choices.filter, choices.decode)
+    tested = sets["test"][0].data
     evaluation: dict[str, Any] = {
         "split": {part: _size(cases) for part, cases in parts.items()},
         "crossed": options.members is not None,
         "networks": choices.per_network,
         "filters": choices.per_filter,
         "outlines": choices.per_outline,
-        "chance": chance(judged["test"], found, tested.data, options.seed),
+        "chance": chance(judged["test"], found["test"][0], tested, options.seed),
     }
     cancer = choices.cancer and proven(choices.cancer, judged["test"], choices.threshold)
     choices = replace(choices, cancer=cancer)
@@ -181,8 +184,8 @@ def finish(
     for kind in trained:
         if (log := options.out / kind / "log.csv").is_file():
             draw_log(log, options.out / f"{kind}.png")
-    draw_masks(found, tested.data, options.out / "masks.png")
-    draw_froc({name: judged[name] for name in judged}, options.out / "froc.png")
+    draw_masks(found["test"][0], tested, options.out / "masks.png")
+    draw_froc(judged, options.out / "froc.png")
     recipe = _recipe(options, trained, _size(also) if also else "")
     return publish(best.network, settings, choices, evaluation, recipe, options.version, options.out / NAME)
 
@@ -203,9 +206,9 @@ def _recipe(options: argparse.Namespace, trained: dict[NetworkKind, Trained], be
     )
 
 
-def _check(folder: Path, parts: Mapping[Part, Sequence[Case]]) -> None:
+def _check(folder: Path, parts: Mapping[Part, CachedCases]) -> None:
     """Raise DataError where a part of the split has no mass to learn from or to judge with."""
-    if empty := [part for part, cases in parts.items() if not any(case.lesions for case in cases)]:
+    if empty := [part for part, data in parts.items() if not any(map(len, data.boxes))]:
         raise DataError(
             f"{folder} has too few patients with located masses: none for {', '.join(empty)}. A tenth each"
             f" is kept for validation and test; those of the demo, {', '.join(sorted(DEMO_PATIENTS))}, are never used"

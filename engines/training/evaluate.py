@@ -64,7 +64,8 @@ def choose(unseen: Unseen, others: Sequence[Unseen] = ()) -> Choices:
     per_filter = {name: mean_sensitivity(items) for name, items in judged.items()}
     chosen = max(FILTERS, key=lambda name: per_filter[name])  # the first, "none", where they tie
     per_outline = {kind: box_overlap(found[chosen], validation, kind) for kind in _outlines(best)}
-    seen = [*judged[chosen], *(one for item in others for one in judged_by(item, chosen, best))]
+    also = (one for item in others for one in judge_candidates(item.found(chosen, best), item.data))
+    seen = [*judged[chosen], *also]
     raw_threshold, score, malignancy = _calibrations(seen)
     return Choices(
         replace(best, outlines=max(per_outline, key=lambda kind: per_outline[kind])),
@@ -77,11 +78,6 @@ def choose(unseen: Unseen, others: Sequence[Unseen] = ()) -> Choices:
         per_filter,
         per_outline,
     )
-
-
-def judged_by(unseen: Unseen, name: Filter, settings: DecodeSettings) -> list[Judged]:
-    """What is found under a filter, against the truth."""
-    return judge_candidates(unseen.found(name, settings), unseen.data)
 
 
 def _outlines(settings: DecodeSettings) -> tuple[OutlineKind, ...]:

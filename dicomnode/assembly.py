@@ -33,10 +33,10 @@ from dicomnode.sending.sender import Sender
 from dicomnode.sending.wire import DicomWire
 from storage.archive import Archive
 from storage.database import Database
+from storage.due import DueStudy
 from storage.objects import ObjectStore
 from storage.retrievals import want_missing
 from storage.room import Mark, Marks
-from storage.studies import DueStudy
 
 
 @dataclass(frozen=True, slots=True)

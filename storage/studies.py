@@ -1,32 +1,26 @@
-"""Studies and their instances: what arrived, and which study is complete.
+"""Studies and their instances: what arrived, and what became of it.
 
 Rules:
 - An instance counts once, by its SOP Instance UID. Other bytes under the same UID never replace what is there.
 - An instance of a study that is being removed is not recorded; one of a removed study makes it arrive again.
 - The study's revision names one complete state of it. An instance that comes after RECEIVING raises it, and so does
   being analysed again.
-- Quiet time and deadline run by the database's clock, and start again after a crash: a sender whose association we
-  cut off has had no chance to go on.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    and_,
     bindparam,
     case,
     delete,
-    func,
     literal_column,
     null,
-    or_,
     select,
     update,
 )
@@ -83,23 +77,6 @@ class Recorded(Enum):
     NEW = "new"
     SAME = "same"
     CONFLICT = "conflict"
-
-
-@dataclass(frozen=True, slots=True)
-class DueStudy:
-    """A study that is taken as complete. The tuples hold what its instances have, sorted, each once.
-
-    priorities: the highest that each calling AE title asked for, of those that did.
-    """
-
-    study_instance_uid: str
-    revision: int
-    instance_count: int
-    modalities: tuple[str, ...]
-    sop_class_uids: tuple[str, ...]
-    calling_ae_titles: tuple[str, ...]
-    priorities: Mapping[str, int]
-    reason: Literal["quiet", "deadline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,79 +254,6 @@ def list_studies(connection: Connection, state: StudyState, limit: int = 100) ->
         .limit(limit),
     )
     return [StudyRecord(row[0], StudyState(row[1]), *row[2:]) for row in rows]
-
-
-def due_studies(connection: Connection, quiet_s: float, deadline_s: float, limit: int = 100) -> list[DueStudy]:
-    """Complete studies, oldest first: nothing came for `quiet_s`, or the first image is `deadline_s` old.
-
-    They stay locked until the transaction ends, so that no second dispatcher takes them, and an image that arrives
-    meanwhile waits and then raises the revision.
-    """
-    now = database_now()
-
-    def passed(column: str, seconds: float) -> ColumnElement[bool]:
-        restarted_at = studies.c.restarted_at
-        return and_(
-            now - studies.c[column] >= seconds,
-            or_(restarted_at.is_(None), now - restarted_at >= seconds),
-        )
-
-    quiet = passed("last_received_at", quiet_s)
-    rows = connection.execute(
-        select(studies.c.study_instance_uid, studies.c.revision, case((quiet, "quiet"), else_="deadline"))
-        .where(IS_RECEIVING, or_(quiet, passed("first_received_at", deadline_s)))
-        .order_by(studies.c.first_received_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True, key_share=True),
-    ).all()
-    contents = _contents(connection, [uid for uid, _, _ in rows])
-    return [DueStudy(uid, revision, *contents[uid], reason) for uid, revision, reason in rows]
-
-
-def _contents(
-    connection: Connection,
-    study_instance_uids: Sequence[str],
-) -> dict[str, tuple[int, tuple[str, ...], tuple[str, ...], tuple[str, ...], Mapping[str, int]]]:
-    """Count of instances, modalities, SOP classes, calling AE titles and their highest priorities by study."""
-    kinds = (
-        instances.c.study_instance_uid,
-        instances.c.modality,
-        instances.c.sop_class_uid,
-        instances.c.calling_ae_title,
-        instances.c.priority,
-    )
-    rows = connection.execute(
-        select(*kinds, func.count()).where(kinds[0].in_(study_instance_uids)).group_by(*kinds),
-    )
-    by_study: dict[str, list[tuple[str, str, str, int | None, int]]] = defaultdict(list)
-    for uid, *kind in rows:
-        by_study[uid].append((kind[0], kind[1], kind[2], kind[3], kind[4]))
-    return {
-        uid: (
-            sum(kind[4] for kind in kinds_of),
-            tuple(sorted({kind[0] for kind in kinds_of})),
-            tuple(sorted({kind[1] for kind in kinds_of})),
-            tuple(sorted({kind[2] for kind in kinds_of})),
-            # Of several of one title the last counts, which is the highest.
-            dict(sorted((kind[2], kind[3]) for kind in kinds_of if kind[3] is not None)),
-        )
-        for uid, kinds_of in by_study.items()
-    }
-
-
-def restart_quiet_timers(connection: Connection) -> int:
-    """Start quiet time and deadline again for every study that is still arriving; how many those are.
-
-    What arrived in the future, by a clock that has gone back since, arrived now.
-    """
-    now = database_now()
-    first, last = studies.c.first_received_at, studies.c.last_received_at
-    values = {
-        "restarted_at": now,
-        "first_received_at": case((first > now, now), else_=first),
-        "last_received_at": case((last > now, now), else_=last),
-    }
-    return connection.execute(update(studies).where(IS_RECEIVING).values(values)).rowcount
 
 
 def leave_receiving(

@@ -7,10 +7,11 @@ from dicomnode.dispatching.evidence import Evidence
 from dicomnode.logs import get_logger
 from dicomnode.timekeeping import Timekeeper
 from storage.database import Connection, Database
+from storage.due import DueStudy, due_studies, restart_quiet_timers
 from storage.lifecycle import StudyState
 from storage.queue import enqueue
 from storage.retrievals import priors_among, want_priors
-from storage.studies import DueStudy, due_studies, leave_receiving, restart_quiet_timers
+from storage.studies import leave_receiving
 
 log = get_logger(__name__)
 

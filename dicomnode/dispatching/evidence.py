@@ -10,7 +10,8 @@ from dicomnode.errors import QueryFailed
 from dicomnode.logs import get_logger
 from storage import notices
 from storage.database import Database
-from storage.studies import DueStudy, instances_of
+from storage.due import DueStudy
+from storage.studies import instances_of
 
 log = get_logger(__name__)
 

@@ -3,16 +3,18 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sqlalchemy import Table, update
+from sqlalchemy import Table, null, update
 
 from storage import queue
 from storage.archive import Archive, StoredFile
+from storage.clock import database_now
 from storage.database import Connection, Database
 from storage.digest import new_digest
+from storage.due import due_studies
 from storage.lifecycle import StudyState
 from storage.outbox import OutgoingObject, add_deliveries
 from storage.queue import Lease
-from storage.schema import deliveries, jobs
+from storage.schema import deliveries, jobs, studies
 from storage.studies import Instance, Recorded, find_study, leave_receiving, record_instance
 
 STUDY = "2.25.1000"
@@ -66,6 +68,21 @@ def record(db: Database, *several: Instance) -> list[Recorded]:
     """Record instances in one transaction."""
     with db.transaction() as connection:
         return [record_instance(connection, one) for one in several]
+
+
+def due(db: Database, quiet_s: float, deadline_s: float) -> dict[str, str]:
+    """Why each study is due, by study."""
+    with db.transaction() as connection:
+        return {one.study_instance_uid: one.reason for one in due_studies(connection, quiet_s, deadline_s)}
+
+
+def age(db: Database, *, first_s: float, last_s: float, restarted_s: float | None = None, uid: str = STUDY) -> None:
+    """Let a study's first and last image, and the last crash, lie so many seconds back."""
+    with db.transaction() as connection:
+        now = database_now()
+        values = {"first_received_at": now - first_s, "last_received_at": now - last_s}
+        values["restarted_at"] = null() if restarted_s is None else now - restarted_s
+        connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(**values))
 
 
 def queued_job(

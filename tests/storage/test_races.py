@@ -14,12 +14,12 @@ from sqlalchemy import update
 
 from storage import outbox, queue
 from storage.database import Connection, Database
+from storage.due import due_studies
 from storage.errors import LeaseLost
 from storage.lifecycle import JobState, StudyState
 from storage.schema import studies
 from storage.studies import (
     Recorded,
-    due_studies,
     find_study,
     instances_of,
     leave_receiving,

@@ -1,0 +1,66 @@
+"""The rounds of a node's roles, one at a time and without processes."""
+
+from pydicom import Dataset, dcmread
+
+from dicomnode.assembly import Stores
+from dicomnode.config.sections import (
+    CompletenessSettings,
+    DestinationSettings,
+    ModelSettings,
+    RetentionSettings,
+    WorkerSettings,
+)
+from dicomnode.dispatching.dispatch import Dispatcher
+from dicomnode.keeping.retention import Retention
+from dicomnode.working.worker import Worker
+from engines.base import Analysed
+from storage import outbox
+from storage.studies import StudyRecord, find_study
+from tests.support.engine import FakeEngine, detection, model
+
+PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+AT_ONCE = RetentionSettings(after_days=1e-9)
+MG = frozenset({"MG"})
+
+
+def analyse(stores: Stores) -> None:
+    """Through dispatch and worker, and all that was made to the destination."""
+    assert Dispatcher(
+        stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3
+    ).do_one_round()
+    work(stores)
+
+
+def work(stores: Stores) -> None:
+    """A worker does the next job; a detection is found."""
+    engine = {"fake": model(FakeEngine(Analysed((detection(),))))}
+    Worker(stores.database, stores.archive, engine, [PACS], WorkerSettings(), "test", lambda: None).do_one_round()
+
+
+def deliver(stores: Stores) -> list[Dataset]:
+    """All that waits arrives at the destination; what that was."""
+    with stores.database.transaction() as connection:
+        batch = outbox.claim_batch(connection, "test", 60, ["pacs"])
+        for delivery in batch.deliveries if batch else ():
+            outbox.mark_delivered(connection, delivery)
+    sent = [item.outgoing.object_key for item in batch.deliveries] if batch else []
+    with stores.archive.fetched(sent) as paths:
+        return [dcmread(path) for path in paths.values()]
+
+
+def retention_of(stores: Stores, settings: RetentionSettings = AT_ONCE) -> Retention:
+    """Retention over these stores."""
+    return Retention(stores.database, stores.archive, settings, MG)
+
+
+def study_in(stores: Stores, uid: str = "1.2.3") -> StudyRecord:
+    """Look a study up that must be there."""
+    with stores.database.transaction() as connection:
+        found = find_study(connection, uid)
+    assert found is not None
+    return found
+
+
+def keys_in(stores: Stores) -> list[str]:
+    """Keys of all files of study 1.2.3, images first."""
+    return [*stores.archive.keys("1.2.3"), *stores.archive.keys("1.2.3", "results")]

@@ -116,7 +116,7 @@ def send(settings: Settings) -> None:
 
 def work(settings: Settings, *, with_parent: bool) -> None:
     """Work on jobs until stopped, or until the parent process is gone."""
-    from dicomnode.workshop import make_worker  # noqa: PLC0415  100 MB that no other process of the node needs
+    from dicomnode.workshop import rounds_of_work  # noqa: PLC0415  100 MB that no other process of the node needs
     from engines.dedicated import dedicate_process  # noqa: PLC0415  the same
 
     dedicate_process()
@@ -124,9 +124,9 @@ def work(settings: Settings, *, with_parent: bool) -> None:
         if with_parent:
             threading.Thread(target=_stop_with_parent, args=(stop,), name="parent", daemon=True).start()
         stores.archive.sweep_incoming()
-        worker = make_worker(settings, stores, on_deadline=lambda: os._exit(EXIT_JOB_DEADLINE))
-        log.info("worker ready", packages=[model.package for model in settings.models])
-        run_rounds(partial(_round_or_end, worker.do_one_round), stop, PAUSE_S, "worker")
+        with rounds_of_work(settings, stores, on_deadline=lambda: os._exit(EXIT_JOB_DEADLINE)) as do_one_round:
+            log.info("worker ready", packages=[model.package for model in settings.models])
+            run_rounds(partial(_round_or_end, do_one_round), stop, PAUSE_S, "worker")
 
 
 def _round_or_end(do_one_round: Callable[[], bool]) -> bool:

@@ -4,7 +4,10 @@ Apart from `assembly`, because its imports (backends, image libraries) are most 
 needs none of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 
 from dicomnode.assembly import Stores, process_name
 from dicomnode.config.sections import ModelSettings, TensorRtSection, TritonSection
@@ -13,9 +16,12 @@ from dicomnode.logs import get_logger
 from dicomnode.reading.analysis import Model
 from dicomnode.reading.findings import CodedLabel, ScoreMeaning
 from dicomnode.reading.selection import SelectionPolicy
+from dicomnode.working.abreast import Abreast
 from dicomnode.working.worker import Worker
 from engines.base import Engine
-from engines.factory import open_engine, open_region_engine
+from engines.detector import Detector
+from engines.factory import SIDE_BY_SIDE, open_engine, open_region_engine
+from engines.joining import JoiningDetector
 from engines.package import ModelPackage, RegionPackage, find_package, load_any_package, manifest_sha256
 from engines.rehearsal import rehearse
 from engines.threads import MOST
@@ -27,6 +33,7 @@ log = get_logger(__name__)
 
 NO_SERVER = TritonSection()
 TENSORRT = TensorRtSection()
+ONE_IMAGE = "worker.jobs_at_once is ignored: the network takes one image at a time here, so jobs have no call to share"
 NOT_SHOWN = "cancer_share is set, and the package has not shown that its probability of cancer is one"
 
 
@@ -111,12 +118,46 @@ def policy_of(settings: ModelSettings) -> SelectionPolicy:
     )
 
 
-def make_worker(settings: Settings, stores: Stores, on_deadline: Callable[[], None]) -> Worker:
-    """A worker with every configured model loaded. Raises EngineError."""
+Round = Callable[[], bool]
+
+
+@contextmanager
+def rounds_of_work(settings: Settings, stores: Stores, on_deadline: Callable[[], None]) -> Iterator[Round]:
+    """The rounds of a worker with every configured model loaded; jobs have ended when it has. Raises EngineError."""
+    if settings.worker.jobs_at_once == 1:
+        models = {item.package: open_model(item, settings.tensorrt, settings.triton) for item in settings.models}
+        yield _make_worker(settings, stores, models, on_deadline).do_one_round
+        return
+    with ThreadPoolExecutor(1, "network") as network:
+        models = {item.package: _open_joined(item, settings, network) for item in settings.models}
+        worker = _make_worker(settings, stores, models, on_deadline)
+        joined = [model.engine.backend for model in models.values() if isinstance(model.engine, JoiningDetector)]
+        if any(backend.largest_batch > 1 for backend in joined):
+            with Abreast(worker, settings.worker.jobs_at_once) as abreast:
+                yield abreast.do_one_round
+        else:
+            log.warning("one job at once", reason=ONE_IMAGE, jobs_at_once=settings.worker.jobs_at_once)
+            yield worker.do_one_round
+        for backend in joined:
+            backend.close()
+
+
+def _open_joined(item: ModelSettings, settings: Settings, network: ThreadPoolExecutor) -> Model:
+    """A model for jobs on several threads; its backend is opened on the thread that will run it."""
+    model = network.submit(open_model, item, settings.tensorrt, settings.triton).result()
+    engine = model.engine
+    if not isinstance(engine, Detector) or engine.backend.name in SIDE_BY_SIDE:
+        return model  # any thread may use these, several at once
+    return replace(model, engine=JoiningDetector.over(engine, network))
+
+
+def _make_worker(
+    settings: Settings, stores: Stores, models: Mapping[str, Model], on_deadline: Callable[[], None]
+) -> Worker:
     return Worker(
         stores.database,
         stores.archive,
-        {item.package: open_model(item, settings.tensorrt, settings.triton) for item in settings.models},
+        models,
         settings.destinations,
         settings.worker,
         process_name("worker"),

@@ -68,6 +68,11 @@ class Lease:
         """Whether all attempts are used up: do not analyse again, report the failure and bury the job."""
         return self.attempt > self.max_attempts
 
+    @property
+    def may_have_neighbours(self) -> bool:
+        """Whether other jobs may run in the same process: it has not failed yet, and if they end it, it has another."""
+        return self.attempt == 1 < self.max_attempts
+
 
 @dataclass(frozen=True, slots=True)
 class RecoveredJob:
@@ -155,9 +160,15 @@ def enqueue(
     return int(job_id)
 
 
-def claim(connection: Connection, worker: str, lease_s: float) -> Lease | None:
-    """Take the next job by its rank. None when none waits."""
-    row = connection.execute(claim_statement(worker, lease_s)).first()
+def claim(connection: Connection, worker: str, lease_s: float, *, beside_others: bool = False) -> Lease | None:
+    """Take the next job by its rank. None when none waits.
+
+    beside_others: only if it may have neighbours. One that must be alone is not passed over, or it might wait for ever.
+    """
+    statement = claim_statement(worker, lease_s)
+    if beside_others:
+        statement = statement.where(jobs.c.attempt == 0, jobs.c.max_attempts > 1)  # before it is raised
+    row = connection.execute(statement).first()
     return None if row is None else Lease(*row)
 
 

@@ -41,6 +41,7 @@ MAX_AGE_DAYS = 150 * 366
 MAX_THREADS = 1024
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MAX_JOBS_AT_ONCE = 64
 Attempts = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Priority = Annotated[int, Field(ge=-MAX_COUNT, le=MAX_COUNT)]
 FreeSpace = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^[0-9]{1,2}(\.[0-9]+)?%$")]
@@ -254,12 +255,13 @@ class PullSettings(_Section):
 
 
 class WorkerSettings(_Section):
-    """`[worker]`: how long a job may take and how often it is tried."""
+    """`[worker]`: how long a job may take, how often it is tried, and how many share the calls of a GPU."""
 
     lease_s: Seconds = 60.0
     job_deadline_s: Seconds = 900.0
     max_attempts: Attempts = 3
     retry_after_s: Seconds = 30.0
+    jobs_at_once: Annotated[int, Field(ge=1, le=MAX_JOBS_AT_ONCE)] = 1
 
 
 class SenderSettings(_Section):

@@ -36,7 +36,7 @@ class _Outdated(Exception):  # noqa: N818  what happened
 
 
 class Worker:
-    """Works on the jobs of one database, one at a time."""
+    """Works on the jobs of one database: one at a time, or several where each has a thread (see `abreast`)."""
 
     def __init__(
         self,
@@ -59,13 +59,22 @@ class Worker:
 
     def do_one_round(self) -> bool:
         """Work on one job. Returns whether there was one. Raises DeviceLost: this process is of no use any more."""
+        lease = self.claim()
+        if lease is None:
+            return False
+        self.do(lease)
+        return True
+
+    def claim(self, *, beside_others: bool = False) -> queue.Lease | None:
+        """The next job, after those of dead workers are back in line; from one thread. beside_others: as in `queue`."""
         with self._time.transaction() as connection:
             for job in queue.recover_expired(connection):
                 log.warning("job recovered", job_id=job.job_id, attempt=job.attempt, state=job.state.value)
             queue.wake_delayed(connection)
-            lease = queue.claim(connection, self._name, self._settings.lease_s)
-        if lease is None:
-            return False
+            return queue.claim(connection, self._name, self._settings.lease_s, beside_others=beside_others)
+
+    def do(self, lease: queue.Lease) -> None:
+        """Do a job to its end. Raises DeviceLost, as `do_one_round`."""
         with (
             bound(study_instance_uid=lease.study_instance_uid, job_id=lease.job_id, attempt=lease.attempt),
             Heartbeat(self._database, lease, self._settings.lease_s, self._settings.job_deadline_s, self._on_deadline),
@@ -77,7 +86,6 @@ class Worker:
                 log.warning("result dropped", reason="another worker has taken the job over")
             except _Outdated:
                 self._leave_to_newer(lease)
-        return True
 
     def _restart_timers(self, connection: Connection, jump_seen: bool) -> None:
         queue.restart_timers(connection, self._settings.lease_s, jump_seen=jump_seen)

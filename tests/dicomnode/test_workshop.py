@@ -2,14 +2,31 @@
 
 import json
 import shutil
+import threading
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from dicomnode import logs
-from dicomnode.config.sections import ModelSettings
+from dicomnode import logs, workshop
+from dicomnode.assembly import Stores
+from dicomnode.config.sections import (
+    ArchiveSettings,
+    DatabaseSettings,
+    DestinationSettings,
+    ModelSettings,
+    NodeSettings,
+    TensorRtSection,
+    TritonSection,
+    WorkerSettings,
+)
+from dicomnode.config.settings import Settings
+from dicomnode.reading.analysis import Model
 from dicomnode.reading.findings import ScoreMeaning
-from dicomnode.workshop import open_model
+from dicomnode.working.abreast import Abreast
+from dicomnode.working.worker import Worker
+from dicomnode.workshop import open_model, rounds_of_work
 from engines.detector import Detector
 from engines.errors import PackageError
 from engines.package import find_package
@@ -68,3 +85,64 @@ def test_threads_bound_decoding_preparing_and_the_network(threads: int, at_once:
     model = open_model(ModelSettings(package="mammo-mass", backend="onnxruntime", threads=threads))
     assert isinstance(model.engine, Detector)
     assert (model.threads, model.engine.threads, model.engine.at_once) == (threads, threads, at_once)
+
+
+@dataclass
+class FakeGpu:
+    """A Backend that runs nothing; it notes on which threads it is made and given back."""
+
+    name: str = "tensorrt"
+    precision: str = "fp32"
+    largest_batch: int = 16
+    threads: list[int] = field(default_factory=lambda: [threading.get_ident()])
+
+    def close(self) -> None:
+        """Give the GPU back."""
+        self.threads.append(threading.get_ident())
+
+
+def _settings(tmp_path: Path, jobs_at_once: int) -> Settings:
+    return Settings(
+        node=NodeSettings(allow_any_calling_ae_title=True),
+        database=DatabaseSettings(url="sqlite://"),
+        archive=ArchiveSettings(path=tmp_path),
+        models=(ModelSettings(package="mammo-mass", backend="onnxruntime", threads=1),),
+        destinations=(DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),),
+        worker=WorkerSettings(jobs_at_once=jobs_at_once),
+    )
+
+
+def _owner(tmp_path: Path, stores: Stores, jobs_at_once: int) -> object:
+    """Whose rounds they are, once the worker has ended in order."""
+    with rounds_of_work(_settings(tmp_path, jobs_at_once), stores, lambda: None) as do_one_round:
+        assert not do_one_round()
+    return cast("object", do_one_round.__self__)  # type: ignore[attr-defined]  # it is a bound method
+
+
+@pytest.mark.parametrize(("jobs_at_once", "told"), [(1, False), (4, True)])
+def test_a_network_that_takes_one_image_at_a_time_has_one_job_at_a_time(
+    tmp_path: Path, stores: Stores, jobs_at_once: int, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On processors; who asked for more is told."""
+    logs.configure("json", "INFO")
+    assert isinstance(_owner(tmp_path, stores, jobs_at_once), Worker)
+    assert ("worker.jobs_at_once is ignored" in capsys.readouterr().err) == told
+
+
+@pytest.mark.parametrize(("largest_batch", "kind"), [(16, Abreast), (1, Worker)])
+def test_a_gpu_has_a_thread_of_its_own_for_the_jobs_of_all(
+    tmp_path: Path, stores: Stores, monkeypatch: pytest.MonkeyPatch, largest_batch: int, kind: type
+) -> None:
+    """Its backend is made and given back there; jobs are several only where it takes several images."""
+    made: list[FakeGpu] = []
+
+    def on_gpu(item: ModelSettings, tensorrt: TensorRtSection, triton: TritonSection) -> Model:
+        model = open_model(item, tensorrt, triton)
+        assert isinstance(model.engine, Detector)
+        made.append(FakeGpu(largest_batch=largest_batch))
+        return replace(model, engine=replace(model.engine, backend=made[0], at_once=1))
+
+    monkeypatch.setattr(workshop, "open_model", on_gpu)
+    assert isinstance(_owner(tmp_path, stores, 2), kind)
+    opened, closed = made[0].threads
+    assert opened == closed != threading.get_ident()

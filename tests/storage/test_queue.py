@@ -49,6 +49,28 @@ def test_an_empty_queue_gives_nothing(db: Database) -> None:
     assert claim_nothing(db)
 
 
+def test_only_a_first_attempt_with_another_left_is_claimed_beside_others(db: Database) -> None:
+    """What ends the process then ends no job for good. One that must be alone is not passed over by those behind it."""
+
+    def beside_others() -> int | None:
+        with db.transaction() as connection:
+            lease = queue.claim(connection, "worker 1", 60, beside_others=True)
+        assert lease is None or lease.may_have_neighbours
+        return lease and lease.job_id
+
+    failed, single, other = queued_job(db, "1.1"), queued_job(db, "1.2", max_attempts=1), queued_job(db, "1.3")
+    first = claim(db)
+    assert (first.job_id, first.may_have_neighbours) == (failed, True)
+    with db.transaction() as connection:
+        queue.fail(connection, first, "poison", retry_after_s=0)
+        queue.wake_delayed(connection)
+    for expected in (failed, single):
+        assert beside_others() is None
+        alone = claim(db)
+        assert (alone.job_id, alone.may_have_neighbours) == (expected, False)
+    assert beside_others() == other
+
+
 def test_higher_priority_first_then_the_oldest(db: Database) -> None:
     """Claims come by priority, and within one in the order of enqueuing."""
     numbers = [queued_job(db, f"1.{n}", priority=priority) for n, priority in enumerate([0, 5, 0, 5, 9], start=1)]

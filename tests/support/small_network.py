@@ -26,10 +26,13 @@ def documented_manifest() -> dict[str, object]:
     return manifest
 
 
-def write_package(folder: Path, fault: Fault = "") -> Path:
-    """A package whose network marks what is brighter than its surroundings; fault: what its author got wrong."""
+def write_package(folder: Path, fault: Fault = "", views: int | str = 1) -> Path:
+    """A package whose network marks what is brighter than its surroundings; fault: what its author got wrong.
+
+    views: the first length of its input, a name where that is free.
+    """
     folder.mkdir()
-    _write_network(folder / "network.onnx", fault)
+    _write_network(folder / "network.onnx", fault, views)
     weights = (folder / "network.onnx").read_bytes()
     text = json.dumps(documented_manifest()).replace("DIGEST", hashlib.sha256(weights).hexdigest())
     (folder / "manifest.json").write_text(text)
@@ -37,7 +40,7 @@ def write_package(folder: Path, fault: Fault = "") -> Path:
     return folder
 
 
-def _write_network(path: Path, fault: Fault) -> None:
+def _write_network(path: Path, fault: Fault, views: int | str) -> None:
     rows, columns = (512, 512) if fault == "size" else (640, 384)
     images = "pictures" if fault == "input" else "images"
     heat = "heatmap" if fault == "name" else "heat"
@@ -58,8 +61,8 @@ def _write_network(path: Path, fault: Fault) -> None:
     graph = helper.make_graph(
         nodes,
         "small",
-        [helper.make_tensor_value_info(images, FLOAT, [1, 3, rows, columns])],
-        [helper.make_tensor_value_info(name, FLOAT, [1, n, rows // 8, columns // 8]) for name, n in shapes.items()],
+        [helper.make_tensor_value_info(images, FLOAT, [views, 3, rows, columns])],
+        [helper.make_tensor_value_info(name, FLOAT, [views, n, rows // 8, columns // 8]) for name, n in shapes.items()],
         [onnx.numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)

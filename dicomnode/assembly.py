@@ -37,6 +37,7 @@ from storage.due import DueStudy
 from storage.objects import ObjectStore
 from storage.retrievals import want_missing
 from storage.room import Mark, Marks
+from storage.urgency import Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,12 @@ def _make_intake(settings: Settings, stores: Stores) -> Intake:
         _modalities(settings),
         node.instance_bytes_by_peer,
         durable=durable,
+        order=_order(settings),
     )
+
+
+def _order(settings: Settings) -> Order:
+    return Order(settings.queue.ageing_s, settings.queue.of_sender)
 
 
 def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociations) -> Dispatcher:
@@ -172,7 +178,7 @@ def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociatio
         settings.models,
         settings.worker.max_attempts,
         evidence,
-        settings.queue,
+        _order(settings),
         frozenset(rule.modality for rule in settings.pull.priors),
     )
 

@@ -5,7 +5,7 @@ chance to go on.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,18 +18,13 @@ from storage.studies import IS_RECEIVING
 
 @dataclass(frozen=True, slots=True)
 class DueStudy:
-    """A study that is taken as complete. The tuples hold what its instances have, sorted, each once.
-
-    priorities: the highest that each calling AE title asked for, of those that did.
-    """
+    """A study that is taken as complete. The tuples hold what its instances have, sorted, each once."""
 
     study_instance_uid: str
     revision: int
     instance_count: int
     modalities: tuple[str, ...]
     sop_class_uids: tuple[str, ...]
-    calling_ae_titles: tuple[str, ...]
-    priorities: Mapping[str, int]
     reason: Literal["quiet", "deadline"]
 
 
@@ -61,31 +56,21 @@ def due_studies(connection: Connection, quiet_s: float, deadline_s: float, limit
 
 
 def _contents(
-    connection: Connection,
-    study_instance_uids: Sequence[str],
-) -> dict[str, tuple[int, tuple[str, ...], tuple[str, ...], tuple[str, ...], Mapping[str, int]]]:
-    """Count of instances, modalities, SOP classes, calling AE titles and their highest priorities by study."""
-    kinds = (
-        instances.c.study_instance_uid,
-        instances.c.modality,
-        instances.c.sop_class_uid,
-        instances.c.calling_ae_title,
-        instances.c.priority,
-    )
+    connection: Connection, study_instance_uids: Sequence[str]
+) -> dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]]:
+    """Count of instances, modalities and SOP classes by study."""
+    kinds = (instances.c.study_instance_uid, instances.c.modality, instances.c.sop_class_uid)
     rows = connection.execute(
         select(*kinds, func.count()).where(kinds[0].in_(study_instance_uids)).group_by(*kinds),
     )
-    by_study: dict[str, list[tuple[str, str, str, int | None, int]]] = defaultdict(list)
-    for uid, *kind in rows:
-        by_study[uid].append((kind[0], kind[1], kind[2], kind[3], kind[4]))
+    by_study: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    for uid, modality, sop_class_uid, count in rows:
+        by_study[uid].append((modality, sop_class_uid, count))
     return {
         uid: (
-            sum(kind[4] for kind in kinds_of),
+            sum(kind[2] for kind in kinds_of),
             tuple(sorted({kind[0] for kind in kinds_of})),
             tuple(sorted({kind[1] for kind in kinds_of})),
-            tuple(sorted({kind[2] for kind in kinds_of})),
-            # Of several of one title the last counts, which is the highest.
-            dict(sorted((kind[2], kind[3]) for kind in kinds_of if kind[3] is not None)),
         )
         for uid, kinds_of in by_study.items()
     }

@@ -41,9 +41,9 @@ from storage.schema import jobs
 from storage.states import counts
 from storage.studies import reopen_study, settle_study
 from storage.upsert import insert
+from storage.urgency import AGEING_S
 
 POISON_ATTEMPTS = 3
-AGEING_S = 3600.0
 BEHIND_S = 1e10  # 317 years; a double still tells ranks apart by microseconds there
 WOKEN_AT_ONCE = 100  # a bound to what one worker's round may cost
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.

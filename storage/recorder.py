@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, Deadlock
 from storage.studies import Arrived, Instance, Recorded, record_instances
+from storage.urgency import AS_ASKED, Order
 
 LONGEST_BATCH = 64
 
@@ -34,8 +35,10 @@ class _Waiting:
 class InstanceRecorder:
     """Records instances from many threads; a row is committed when `record` returns."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, order: Order = AS_ASKED) -> None:
+        """Take the database, and what a priority is worth to a study whose image comes again."""
         self._database = database
+        self._order = order
         self._line: list[_Waiting] = []
         self._turn = threading.Lock()
 
@@ -79,7 +82,7 @@ class InstanceRecorder:
             # In one order everywhere, so that two processes never wait for each other's rows.
             ordered = sorted(batch, key=lambda item: (item.instance.study_instance_uid, item.instance.sop_instance_uid))
             found = record_instances(
-                connection, [Arrived(item.instance, item.reopens, item.priority) for item in ordered]
+                connection, [Arrived(item.instance, item.reopens, item.priority) for item in ordered], self._order
             )
         for waiting, recorded in zip(ordered, found, strict=True):
             waiting.recorded = recorded

@@ -2,6 +2,7 @@
 
 Rules:
 - An instance counts once, by its SOP Instance UID. Other bytes under the same UID never replace what is there.
+- Sent again more urgently, it raises its study in the queue; sent again less urgently, it changes nothing.
 - An instance of a study that is being removed is not recorded; one of a removed study makes it arrive again.
 - The study's revision names one complete state of it. An instance that comes after RECEIVING raises it, and so does
   being analysed again.
@@ -32,6 +33,7 @@ from storage.prepared import Prepared
 from storage.schema import instances, jobs, studies
 from storage.states import counts
 from storage.upsert import Insert, insert_for
+from storage.urgency import AS_ASKED, Order, Repeated, raise_priority
 
 # Written into the statement, not bound: a partial index serves only a statement that shows the index's condition.
 RECEIVING: ColumnElement[str] = literal_column("'receiving'")
@@ -96,41 +98,59 @@ class StudyRecord:
 
 
 def record_instance(
-    connection: Connection, instance: Instance, *, reopens: bool = True, priority: int | None = None
+    connection: Connection,
+    instance: Instance,
+    *,
+    reopens: bool = True,
+    priority: int | None = None,
+    order: Order = AS_ASKED,
 ) -> Recorded:
     """Record an instance and touch its study. Two connections at once with one UID: exactly one is told NEW.
 
     reopens: whether a study that is past RECEIVING begins its next revision for it. Objects that no model looks at
-    must not, or a result that a PACS routes back would be analysed for ever. priority: see Arrived. Raises
-    StudyBeingRemoved.
+    must not, or a result that a PACS routes back would be analysed for ever. priority: see Arrived. order: what it is
+    worth to the jobs of a study whose image comes again. Raises StudyBeingRemoved.
     """
-    (recorded,) = record_instances(connection, [Arrived(instance, reopens, priority)])
+    (recorded,) = record_instances(connection, [Arrived(instance, reopens, priority)], order)
     return recorded
 
 
-def record_instances(connection: Connection, arrived: Sequence[Arrived]) -> list[Recorded]:
+def record_instances(connection: Connection, arrived: Sequence[Arrived], order: Order = AS_ASKED) -> list[Recorded]:
     """The same for several, in their order."""
-    found = [_insert(connection, instance, priority) for instance, _, priority in arrived]
+    urgent: dict[str, list[Repeated]] = {}
+    found = [_insert(connection, item, order, urgent) for item in arrived]
     touched: dict[str, bool] = {}
     for (instance, reopens, _), recorded in zip(arrived, found, strict=True):
         if recorded is Recorded.NEW:
             touched[instance.study_instance_uid] = touched.get(instance.study_instance_uid, False) or reopens
-    for study_instance_uid, reopens in touched.items():
-        _touch(connection, study_instance_uid, reopens=reopens)
+    for study_instance_uid in sorted({*touched, *urgent}):  # two processes never wait for each other's
+        if study_instance_uid in touched:
+            _touch(connection, study_instance_uid, reopens=touched[study_instance_uid])
+        if study_instance_uid in urgent:  # seldom: an ordinary repetition writes nothing
+            hold_study(connection, study_instance_uid)
+            raise_priority(connection, study_instance_uid, urgent[study_instance_uid], order)
     return found
 
 
-def _insert(connection: Connection, instance: Instance, priority: int | None) -> Recorded:
+def _insert(connection: Connection, arrived: Arrived, order: Order, urgent: dict[str, list[Repeated]]) -> Recorded:
+    """Make the row, or find it; note it under its study in `urgent` where it asks for more than is stored."""
+    instance, priority = arrived.instance, arrived.priority
     values = {name: getattr(instance, name) for name in INSTANCE_NAMES}
     if INSERT_INSTANCE.changes(connection, **values, priority=priority):
         return Recorded.NEW
-    found = DIGEST_OF.first(connection, sop_instance_uid=instance.sop_instance_uid)
+    found = KNOWN.first(connection, sop_instance_uid=instance.sop_instance_uid)
     if found is None:  # retention took it between the two statements
         raise _being_removed(instance.study_instance_uid)
-    digest, state = found
+    digest, state, title, asked = found
     if state == StudyState.REMOVING:
         raise _being_removed(instance.study_instance_uid)
-    return Recorded.SAME if digest == instance.digest else Recorded.CONFLICT
+    if digest != instance.digest:
+        return Recorded.CONFLICT
+    if priority is not None:
+        repeated = Repeated(instance.sop_instance_uid, title, asked, instance.calling_ae_title, priority)
+        if repeated.is_more_urgent(order):
+            urgent.setdefault(instance.study_instance_uid, []).append(repeated)
+    return Recorded.SAME
 
 
 def _touch(connection: Connection, study_instance_uid: str, *, reopens: bool) -> None:
@@ -201,9 +221,9 @@ NOTE_ARRIVAL = Prepared(
 )
 TOUCH = Prepared(partial(_touch_study, reopens=False))
 TOUCH_AND_REOPEN = Prepared(partial(_touch_study, reopens=True))
-DIGEST_OF = Prepared(
+KNOWN = Prepared(
     lambda _: (
-        select(instances.c.digest, studies.c.state)
+        select(instances.c.digest, studies.c.state, instances.c.calling_ae_title, instances.c.priority)
         .join(studies, studies.c.study_instance_uid == instances.c.study_instance_uid)
         .where(instances.c.sop_instance_uid == bindparam("sop_instance_uid"))
     )

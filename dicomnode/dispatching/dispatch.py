@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dicomnode.config.sections import CompletenessSettings, ModelSettings, QueueSettings
+from dicomnode.config.sections import CompletenessSettings, ModelSettings
 from dicomnode.dispatching.evidence import Evidence
 from dicomnode.logs import get_logger
 from dicomnode.timekeeping import Timekeeper
@@ -12,6 +12,7 @@ from storage.lifecycle import StudyState
 from storage.queue import enqueue
 from storage.retrievals import priors_among, want_priors
 from storage.studies import leave_receiving
+from storage.urgency import AS_ASKED, Order, asked_of
 
 log = get_logger(__name__)
 
@@ -26,7 +27,7 @@ class Dispatcher:
         models: Sequence[ModelSettings],
         max_attempts: int,
         evidence: Sequence[Evidence] = (),
-        order: QueueSettings | None = None,
+        order: Order = AS_ASKED,
         want_priors_for: frozenset[str] = frozenset(),
     ) -> None:
         """Take what to ask about studies that are quiet. evidence: the deadline is above it.
@@ -39,7 +40,7 @@ class Dispatcher:
         self._completeness = completeness
         self._models = models
         self._max_attempts = max_attempts
-        self._order = order or QueueSettings()
+        self._order = order
         self._want_priors_for = want_priors_for
         self._time = Timekeeper(database, _restart_timers)
 
@@ -76,14 +77,9 @@ class Dispatcher:
             log.info("study waits", study_instance_uid=study.study_instance_uid, reason=reason)
         return reason
 
-    def _priority_of(self, study: DueStudy) -> int:
-        asked = study.priorities
-        steps = (self._order.of_sender(title, asked.get(title, 0)) for title in study.calling_ae_titles)
-        return max(steps, default=0)
-
     def _dispatch(self, study: DueStudy) -> None:
         models = [model for model in self._models if set(model.modalities) & set(study.modalities)]
-        priority = self._priority_of(study)
+        priority = 0
         with self._database.transaction() as connection:
             if not models:
                 reason = f"no model takes modality {', '.join(sorted(study.modalities)) or '(none given)'}"
@@ -95,6 +91,8 @@ class Dispatcher:
                 changed = leave_receiving(connection, study.study_instance_uid, study.revision, StudyState.QUEUED)
                 if changed and self._want_priors_for.intersection(study.modalities):
                     want_priors(connection, study.study_instance_uid)
+                # Read when the study has left: until then, an image that comes, or comes again, may ask for more.
+                priority = self._order.of_study(asked_of(connection, study.study_instance_uid))
                 for model in models if changed else ():
                     enqueue(
                         connection,

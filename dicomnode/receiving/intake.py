@@ -24,6 +24,7 @@ from storage.errors import InvalidUid, OutOfSpace, StudyBeingRemoved
 from storage.incoming import IncomingFile
 from storage.recorder import InstanceRecorder
 from storage.studies import Instance, Recorded, find_instance, forget_instance
+from storage.urgency import AS_ASKED, Order
 
 # DIMSE statuses of C-STORE, PS3.4 table B.2-1 and PS3.7 C.
 SUCCESS = 0x0000
@@ -64,8 +65,8 @@ class Intake:
 
     maximum_by_peer: the longest instance by calling AE title, where it is not maximum_instance_bytes.
     modalities: those that some model takes. Only such an instance makes a finished study run again, so that our own
-    results, or another node's, may come back by an auto-route without end. durable: whether files are to be on the disk
-    before Success; whether rows are is the database's part.
+    results, or another node's, may come back by an auto-route without end. order: of the queue.
+    durable: whether files are to be on the disk before Success; whether rows are is the database's part.
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class Intake:
         maximum_by_peer: Mapping[str, int] | None = None,
         *,
         durable: bool = True,
+        order: Order = AS_ASKED,
     ) -> None:
         self._database = database
-        self._recorder = InstanceRecorder(database)
+        self._recorder = InstanceRecorder(database, order)
         self._archive = archive
         self._maximum_bytes = maximum_instance_bytes
         self._maximum_by_peer = maximum_by_peer or {}

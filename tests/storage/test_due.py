@@ -1,11 +1,9 @@
 """Which study is complete, and when."""
 
-from dataclasses import replace
-
 from storage.database import Database
 from storage.due import DueStudy, due_studies, restart_quiet_timers
 from storage.lifecycle import StudyState
-from storage.studies import leave_receiving, record_instance
+from storage.studies import leave_receiving
 from tests.storage.samples import COMPREHENSIVE_3D_SR, DIGITAL_MAMMOGRAPHY, STUDY, age, due, instance, record, scout
 
 
@@ -54,25 +52,9 @@ def test_a_due_study_says_what_is_in_it(db: Database) -> None:
                 instance_count=3,
                 modalities=("MG", "SR"),
                 sop_class_uids=(DIGITAL_MAMMOGRAPHY, COMPREHENSIVE_3D_SR),
-                calling_ae_titles=("PACS",),
-                priorities={},
                 reason="quiet",
             ),
         ]
-
-
-def test_a_due_study_knows_how_urgent_each_sender_called_it(db: Database) -> None:
-    """The highest of what each asked for counts; who asked for nothing, or sends what is here already, says nothing."""
-    asked = {"CT1": [0, 1, 0, None], "CT2": [-1, -1], "CT3": [-1, 0], "OLD": [None, None]}
-    arrived = [(title, priority) for title, priorities in asked.items() for priority in priorities]
-    with db.transaction() as connection:
-        for number, (title, priority) in enumerate(arrived):
-            record_instance(connection, replace(instance(number), calling_ae_title=title), priority=priority)
-        record_instance(connection, replace(instance(len(arrived) - 1), calling_ae_title="OLD"), priority=1)
-        (study,) = due_studies(connection, 0, 0)
-    assert study.instance_count == len(arrived)
-    assert study.calling_ae_titles == ("CT1", "CT2", "CT3", "OLD")
-    assert study.priorities == {"CT1": 1, "CT2": -1, "CT3": 0}
 
 
 def test_the_oldest_studies_are_due_first_and_only_while_receiving(db: Database) -> None:

@@ -12,6 +12,7 @@ from storage.database import Connection, Database
 from storage.errors import DatabaseFailure, DatabaseUnavailable, Deadlock
 from storage.recorder import InstanceRecorder
 from storage.studies import Arrived, Instance, Recorded, find_instance, find_study
+from storage.urgency import Order
 from tests.storage.samples import STUDY, instance
 from tests.support.waiting import wait_until
 
@@ -87,10 +88,10 @@ def test_nobody_in_line_finds_out_alone_that_the_database_is_away(
     errors = [error("told once")]
     honest = recorder.record_instances
 
-    def away(connection: Connection, arrived: Sequence[Arrived]) -> list[Recorded]:
+    def away(connection: Connection, arrived: Sequence[Arrived], order: Order) -> list[Recorded]:
         if len(arrived) > 1 and errors:
             raise errors.pop()
-        return honest(connection, arrived)
+        return honest(connection, arrived, order)
 
     monkeypatch.setattr(recorder, "record_instances", away)
     counted = CountedDatabase(db)
@@ -112,10 +113,10 @@ def test_one_that_fails_spoils_no_other(db: Database, monkeypatch: pytest.Monkey
     """The error reaches the thread whose row it was; the rows beside it are kept."""
     honest = recorder.record_instances
 
-    def picky(connection: Connection, arrived: Sequence[Arrived]) -> list[Recorded]:
+    def picky(connection: Connection, arrived: Sequence[Arrived], order: Order) -> list[Recorded]:
         if any(item.instance.modality == "XX" for item in arrived):
             raise DatabaseFailure("value too long")
-        return honest(connection, arrived)
+        return honest(connection, arrived, order)
 
     monkeypatch.setattr(recorder, "record_instances", picky)
     counted = CountedDatabase(db)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import structlog
@@ -17,6 +18,7 @@ from storage.database import Database
 from storage.lifecycle import StudyState
 from storage.queue import Lease, claim, list_jobs
 from storage.studies import find_study
+from storage.urgency import Order
 from tests.support.requests import encoded, incoming, take
 from tests.support.studies import mammogram
 
@@ -100,7 +102,7 @@ def test_a_senders_priority_is_added_to_the_models(stores: Stores, intake: Intak
             take(intake, mammogram(study, f"{study}.1"), calling_ae_title=sender)
     order = QueueSettings(priorities={"EMERGENCY": 2, "RESEARCH": -1})
     urgent = MASS.model_copy(update={"priority": 1})
-    assert Dispatcher(stores.database, AT_ONCE, [urgent], max_attempts=3, order=order).do_one_round()
+    assert Dispatcher(stores.database, AT_ONCE, [urgent], max_attempts=3, order=_order(order)).do_one_round()
     with stores.database.transaction() as connection:
         priorities = {job.study_instance_uid: job.priority for job in list_jobs(connection)}
     assert priorities == {"1.1": 1, "1.2": 0, "1.3": 3, "1.4": 3}
@@ -125,7 +127,7 @@ def test_what_a_sender_asks_for_counts_where_it_is_respected(
     order = QueueSettings(priorities={"RESEARCH": -4}, respect_priority_of=respected)
     again = Database.open(stores.database.url)
     with structlog.testing.capture_logs() as lines:
-        assert Dispatcher(again, AT_ONCE, [MASS], max_attempts=3, order=order).do_one_round()
+        assert Dispatcher(again, AT_ONCE, [MASS], max_attempts=3, order=_order(order)).do_one_round()
     again.close()
     with stores.database.transaction() as connection:
         assert {job.study_instance_uid: job.priority for job in list_jobs(connection)} == priorities
@@ -135,9 +137,25 @@ def test_what_a_sender_asks_for_counts_where_it_is_respected(
     assert claimed == sorted(priorities, key=lambda study: (-priorities[study], study))
 
 
+def test_what_is_sent_again_as_urgent_goes_first(stores: Stores, intake: Intake) -> None:
+    """A study that has not left yet gets the priority when it does; one that waits in line is brought forward."""
+    images = {study: mammogram(study, f"{study}.1") for study in ("1.1", "1.2", "1.3")}
+    send = partial(_send, intake)
+    dispatcher = Dispatcher(stores.database, AT_ONCE, [MASS], 3)
+    send(images["1.1"], 0)
+    send(images["1.2"], 0)
+    assert dispatcher.do_one_round()
+    send(images["1.3"], 0)
+    send(images["1.3"], 1)
+    assert dispatcher.do_one_round()
+    send(images["1.2"], 1)
+    claimed = [lease.study_instance_uid for lease in (_claim(stores) for _ in images) if lease is not None]
+    assert claimed == ["1.2", "1.3", "1.1"]
+
+
 def test_who_calls_everything_urgent_starves_nobody(stores: Stores, intake: Intake) -> None:
     """What has waited for longer than a step is worth goes first."""
-    dispatcher = Dispatcher(stores.database, AT_ONCE, [MASS], 3, order=QueueSettings(ageing_s=0.05))
+    dispatcher = Dispatcher(stores.database, AT_ONCE, [MASS], 3, order=Order(ageing_s=0.05))
     for study, priority in (("1.1", 0), ("1.2", 1)):
         _take_all(intake, {study: [("PACS", priority)]})
         assert dispatcher.do_one_round()
@@ -146,14 +164,21 @@ def test_who_calls_everything_urgent_starves_nobody(stores: Stores, intake: Inta
     assert claimed == ["1.1", "1.2"]
 
 
+def _order(settings: QueueSettings) -> Order:
+    return Order(settings.ageing_s, settings.of_sender)
+
+
 def _take_all(intake: Intake, studies: Mapping[str, Sequence[tuple[str, int]]]) -> None:
     """Take an image for each of the senders and priorities of a study."""
     for study, arrivals in studies.items():
         for sender, priority in arrivals:
-            image = mammogram(study, f"{study}.1")
-            arrival = intake.begin(replace(incoming(image, sender), priority=priority))
-            arrival.write([memoryview(encoded(image))])
-            arrival.finish()
+            _send(intake, mammogram(study, f"{study}.1"), priority, sender)
+
+
+def _send(intake: Intake, image: Dataset, priority: int, sender: str = "PACS") -> None:
+    arrival = intake.begin(replace(incoming(image, sender), priority=priority))
+    arrival.write([memoryview(encoded(image))])
+    arrival.finish()
 
 
 def test_a_restart_starts_the_quiet_time_again(stores: Stores, receive: Receive) -> None:

@@ -68,6 +68,23 @@ def test_the_priority_of_a_request_counts_in_the_queue(either: Listening, stores
     assert [lease and lease.study_instance_uid for lease in leases] == ["1.3", "1.2", "1.1"]
 
 
+def test_an_image_sent_again_as_urgent_brings_its_study_forward(
+    either: Listening, stores: Stores, intake: Intake
+) -> None:
+    """The answer is Success, nothing is stored twice, and the study that waits in line goes first."""
+    images = [mammogram(study, f"{study}.1") for study in ("1.1", "1.2")]
+    models = [ModelSettings(package="fake")]
+    with either(intake) as port, associated(port) as association:
+        for image in images:
+            assert association.send_c_store(image).Status == 0x0000
+        assert Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), models, 3).do_one_round()
+        assert association.send_c_store(images[1], priority=HIGH_PRIORITY).Status == 0x0000
+    with stores.database.transaction() as connection:
+        lease = queue.claim(connection, "test", 60)
+    assert lease is not None
+    assert (lease.study_instance_uid, lease.revision) == ("1.2", 1)
+
+
 def test_an_answer_is_one_packet_that_waits_for_nothing(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nagle's algorithm is off at our end, and a response is one write."""
     written: list[bytes] = []

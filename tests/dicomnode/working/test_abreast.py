@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -181,11 +182,19 @@ def test_a_job_with_a_single_attempt_has_no_neighbours(stores: Stores, receive: 
 
 
 def test_a_lost_gpu_ends_the_worker_when_every_job_is_told(stores: Stores, receive: Receive) -> None:
-    """Both are put back for a new process before this one ends."""
+    """Both are put back for a new process before this one ends, though one hears of it a moment later."""
+    both, later = threading.Barrier(2), 0.5
+
+    class Lost(FakeEngine):
+        def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
+            if both.wait(PATIENCE_S) == 0:
+                time.sleep(later)
+            raise DeviceLost(f"gone, seen by the study of {len(images)}")
+
     for number in range(2):
         receive(f"1.2.{number}")
     _queue(stores)
-    with _abreast(stores, Meeting(2, [DeviceLost("gone"), DeviceLost("gone")])) as abreast:
+    with _abreast(stores, Lost()) as abreast:
         with pytest.raises(DeviceLost, match="gone"):
             wait_until(lambda: not abreast.do_one_round(), "a round that raises", PATIENCE_S)
         assert [(job.state, job.attempt) for job in _jobs(stores)] == [(JobState.DELAYED, 1)] * 2

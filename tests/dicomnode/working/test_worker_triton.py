@@ -1,5 +1,6 @@
 """A worker whose network runs on a server that goes away, with a fake of that server."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,15 +8,29 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, dcmread
 
+from dicomnode import logs
 from dicomnode.assembly import Stores
-from dicomnode.config.sections import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
+from dicomnode.config.sections import (
+    ArchiveSettings,
+    CompletenessSettings,
+    DatabaseSettings,
+    DestinationSettings,
+    ModelSettings,
+    NodeSettings,
+    TritonSection,
+    WorkerSettings,
+)
+from dicomnode.config.settings import Settings
 from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.working.worker import Worker
+from dicomnode.workshop import rounds_of_work
 from engines.factory import open_engine
+from engines.onnx import VIEWS
 from engines.package import find_package, load_package
 from engines.triton.repository import export_repository
 from engines.triton.settings import TritonSettings
-from storage import outbox
+from storage import outbox, queue
+from storage.lifecycle import JobState
 from tests.support.engine import model
 from tests.support.waiting import free_port, wait_until
 
@@ -47,6 +62,55 @@ def test_a_server_that_is_away_ends_the_attempt_and_not_the_worker(
     with serving(load(tmp_path / "models"), port):
         report = wait_until(lambda: worker.do_one_round() and _report(stores), "the report", timeout_s=120, every_s=0.5)
     assert "triton" in report.to_json()
+
+
+def test_waiting_studies_share_calls_of_the_server(
+    stores: Stores, receive: Callable[..., Dataset], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four studies, put together as the settings say: while the server works on the first the others gather.
+
+    Each has its report, and each line of the log is about the study of its own job.
+    """
+    pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
+    from tests.support.small_network import write_package  # noqa: PLC0415  it needs onnx
+
+    folder = write_package(tmp_path / "mine", views=VIEWS)
+    export_repository(load_package(folder), "fp32", tmp_path / "models")
+    for number in range(4):
+        receive(f"1.2.{number}")
+    logs.configure("json", "INFO")
+    service = load(tmp_path / "models")
+    with serving(service) as port:
+        settings = _settings(tmp_path, folder, port)
+        assert Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), settings.models, 3).do_one_round()
+        with rounds_of_work(settings, stores, lambda: pytest.fail("the deadline passed")) as do_one_round:
+            service.asked, service.delay_s = 0, 1.0
+            wait_until(lambda: not do_one_round() and _all_done(stores), "the reports", timeout_s=60)
+    assert 1 <= service.asked < 4
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    of_job = {
+        event: {(line["job_id"], line["study_instance_uid"]) for line in lines if line["event"] == event}
+        for event in ("job claimed", "analysed", "job done")
+    }
+    assert of_job["job claimed"] == of_job["analysed"] == of_job["job done"]
+    assert len(of_job["job done"]) == 4
+
+
+def _settings(tmp_path: Path, package: Path, port: int) -> Settings:
+    return Settings(
+        node=NodeSettings(allow_any_calling_ae_title=True),
+        database=DatabaseSettings(url="sqlite://"),
+        archive=ArchiveSettings(path=tmp_path),
+        models=(ModelSettings(package=str(package), backend="triton", threads=1),),
+        destinations=(PACS,),
+        worker=WorkerSettings(jobs_at_once=4),
+        triton=TritonSection(url=f"127.0.0.1:{port}"),
+    )
+
+
+def _all_done(stores: Stores) -> bool:
+    with stores.database.transaction() as connection:
+        return all(job.state is JobState.DONE for job in queue.list_jobs(connection))
 
 
 def _report(stores: Stores) -> Dataset | None:

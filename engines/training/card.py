@@ -5,6 +5,7 @@ from typing import Any
 
 from engines.manifest import Manifest
 from engines.training.cancer import section
+from engines.training.evaluate import ENOUGH
 from engines.training.recipe import Recipe
 
 HEAD = """# {name} {version}
@@ -20,12 +21,18 @@ normalised (percentiles {low} and {high}), filter "{filter}", resampled into {ro
 (plain, CLAHE, local contrast). Network: {network}, {megabytes:.1f} MB of float32
 weights. Output: boxes labelled "mass" (SCT 4147007) with a score, a malignancy and an outline.
 Findings of a calibrated score of {threshold:.3f} or more are reported: the most sensitive point
-of those that part the best true from the best false finding of each validation image well (Youden's J).
+of those that part {parted} well (Youden's J).
 
-The score says how sure the network is that a mass is there, calibrated on validation patients of a set in which every
-image has a mass: it is **no** probability for a screening population. The malignancy says which of two masses looks
+The score says how sure the network is that a mass is there, calibrated on {calibrated_on}: it is **no** probability
+for a screening population. The malignancy says which of two masses looks
 worse. How likely a finding is a cancer is told apart from both, or not at all (below).
 """
+PARTED = "the best true from the best false finding of each validation image"
+PARTED_NORMAL = "images with a mass (validation, and the other set's held-out patients) from that set's normal ones"
+CALIBRATED_ON = "validation patients of a set in which every\nimage has a mass"
+CALIBRATED_ON_BOTH = (
+    "validation patients of a set in which every\nimage has a mass and on held-out ones of another"
+)
 
 NETWORKS = {
     "one-stage": "EfficientNet-Lite0, a light feature pyramid, an anchor-free head at stride 8",
@@ -76,7 +83,7 @@ LIMITS = """
 - Trained on digitised film of one source at low resolution (about 0.3 to 0.4 mm a pixel); never saw full-field digital
   mammograms, tomosynthesis, implants, magnification or spot views, or post-operative breasts.
 - Masses only: no calcifications, architectural distortions or asymmetries.
-- Every training image has a mass, so false positives on normal breasts are shown by mini-MIAS alone.
+- Every image of CBIS-DDSM has a mass, so false positives on normal breasts are shown by another set alone, if any.
 - Each view is judged alone: no comparison of sides, views or earlier examinations.
 - The training boxes come from curated outlines that are known to be rough; the outlines of findings are not measured.
 - The intervals are wide: one split, few patients. One run; the spread over seeds is not known.
@@ -98,6 +105,8 @@ def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe
         network=NETWORKS[manifest.decode.network],
         megabytes=manifest.weights[0].size_bytes / 1e6,
         threshold=manifest.threshold,
+        parted=PARTED_NORMAL if _has_normal(evaluation.get("held_out", {})) else PARTED,
+        calibrated_on=CALIBRATED_ON_BOTH if evaluation.get("held_out") else CALIBRATED_ON,
     )
     parts = (f"{part} {facts}" for part, facts in evaluation["split"].items())
     data = DATA.format(
@@ -112,6 +121,10 @@ def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe
         caveat=BY_CLOCK if recipe.by_clock else "",
     )
     return head + data + _measured(evaluation) + "\n" + section(evaluation) + LIMITS
+
+
+def _has_normal(figures: Mapping[str, Any]) -> bool:
+    return int(figures.get("normal_images", 0)) >= ENOUGH
 
 
 def _stage(kind: str, iterations: int, best: int) -> str:

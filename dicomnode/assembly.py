@@ -10,7 +10,7 @@ from functools import partial
 
 from pydicom import Dataset
 
-from dicomnode.config.sections import ArchiveSettings, DestinationSettings, NodeSettings
+from dicomnode.config.sections import ArchiveSettings, DestinationSettings, NodeSettings, QueueSettings
 from dicomnode.config.settings import Settings
 from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.dispatching.evidence import Announcements, Associations, Evidence, OpenAssociations, PacsHasMore
@@ -155,12 +155,13 @@ def _make_intake(settings: Settings, stores: Stores) -> Intake:
         _modalities(settings),
         node.instance_bytes_by_peer,
         durable=durable,
-        order=_order(settings),
+        order=order_of(settings.queue),
     )
 
 
-def _order(settings: Settings) -> Order:
-    return Order(settings.queue.ageing_s, settings.queue.of_sender)
+def order_of(settings: QueueSettings) -> Order:
+    """What counts in the queue."""
+    return Order(settings.ageing_s, settings.of_sender)
 
 
 def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociations) -> Dispatcher:
@@ -178,7 +179,7 @@ def make_dispatcher(settings: Settings, stores: Stores, arriving: OpenAssociatio
         settings.models,
         settings.worker.max_attempts,
         evidence,
-        _order(settings),
+        order_of(settings.queue),
         frozenset(rule.modality for rule in settings.pull.priors),
     )
 

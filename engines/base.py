@@ -1,6 +1,6 @@
 """What goes into an engine and what comes out: plain arrays and plain values, no DICOM and no SQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -107,6 +107,13 @@ class Backend(Protocol):
     def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """Outputs by name for a batch, float32 (N, channels, rows, columns). Raises InferenceError."""
         ...
+
+
+def give_back(backend: Backend) -> None:
+    """Let go of what a backend holds of a GPU; others hold nothing."""
+    close: Callable[[], None] | None = getattr(backend, "close", None)
+    if close is not None:
+        close()
 
 
 class Engine(Protocol):

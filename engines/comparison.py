@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.annotations import Case
-from engines.base import Backend
+from engines.base import Backend, give_back
 from engines.detector import Detector
 from engines.errors import BackendUnavailable, EngineOutputError, InferenceError
 from engines.evaluation.judging import judge_cases
@@ -183,6 +183,5 @@ def _graph_gain(backend: Backend) -> Mapping[int, float] | None:
 def close(found: Sequence[Candidate]) -> None:
     """Give back what the backends hold of a GPU."""
     for item in found:
-        end: Callable[[], None] | None = getattr(item.engine.backend if item.engine else None, "close", None)
-        if end is not None:
-            end()
+        if item.engine is not None:
+            give_back(item.engine.backend)

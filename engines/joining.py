@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.base import Backend, EngineDescription, ImageOutcome, InputImage
+from engines.base import Backend, EngineDescription, ImageOutcome, InputImage, give_back
 from engines.detector import Detector
 from engines.errors import DeviceLost, EngineOutputError
 
@@ -75,9 +75,7 @@ class JoiningBackend:
 
     def close(self) -> None:
         """Give a GPU back, on the thread whose it is."""
-        close = getattr(self._backend, "close", None)  # others hold nothing
-        if close is not None:
-            self._thread.submit(close).result()
+        self._thread.submit(give_back, self._backend).result()
 
     def _run_next(self) -> None:
         """Answer the calls that have come, unless they were joined to one before."""
@@ -156,5 +154,5 @@ class JoiningDetector:
             return self.detector.analyse(images)
 
 
-def _views(calls: Sequence[_Call] | deque[_Call]) -> int:
+def _views(calls: Sequence[_Call]) -> int:
     return sum(len(call.batch) for call in calls)

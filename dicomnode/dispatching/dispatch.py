@@ -89,20 +89,8 @@ class Dispatcher:
             else:
                 reason = ""
                 changed = leave_receiving(connection, study.study_instance_uid, study.revision, StudyState.QUEUED)
-                if changed and self._want_priors_for.intersection(study.modalities):
-                    want_priors(connection, study.study_instance_uid)
-                # Read when the study has left: until then, an image that comes, or comes again, may ask for more.
-                priority = self._order.of_study(asked_of(connection, study.study_instance_uid))
-                for model in models if changed else ():
-                    enqueue(
-                        connection,
-                        study.study_instance_uid,
-                        study.revision,
-                        model.package,
-                        priority=model.priority + priority,
-                        ageing_s=self._order.ageing_s,
-                        max_attempts=self._max_attempts,
-                    )
+                if changed:
+                    priority = self._put_in_line(connection, study, models)
         if not changed:
             return  # an image came in between, and the study is due again later; or another dispatcher was quicker
         line = {
@@ -115,6 +103,26 @@ class Dispatcher:
             log.info("study queued", packages=[model.package for model in models], priority=priority, **line)
         else:
             log.warning("study not analysed", reason=reason, **line)
+
+    def _put_in_line(self, connection: Connection, study: DueStudy, models: Sequence[ModelSettings]) -> int:
+        """A job for each model, and the wish for priors, of a study that has left; the priority that its senders give.
+
+        Read now: until the study has left, an image that comes, or comes again, may ask for more.
+        """
+        if self._want_priors_for.intersection(study.modalities):
+            want_priors(connection, study.study_instance_uid)
+        priority = self._order.of_study(asked_of(connection, study.study_instance_uid))
+        for model in models:
+            enqueue(
+                connection,
+                study.study_instance_uid,
+                study.revision,
+                model.package,
+                priority=model.priority + priority,
+                ageing_s=self._order.ageing_s,
+                max_attempts=self._max_attempts,
+            )
+        return priority
 
 
 def _keep_as_prior(connection: Connection, study: DueStudy) -> None:

@@ -9,16 +9,12 @@ import structlog
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
-from dicomnode.config.sections import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
-from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.receiving.intake import Intake
-from dicomnode.working.worker import Worker
-from engines.base import Analysed
 from storage.archive import Archive
 from storage.database import Database
-from tests.support.engine import FakeEngine, detection, model
 from tests.support.object_storage import ObjectStorage
 from tests.support.requests import take
+from tests.support.roles import analyse
 from tests.support.studies import mammogram
 
 
@@ -69,10 +65,5 @@ def receive(intake: Intake) -> Callable[..., Dataset]:
 def results(stores: Stores, receive: Callable[..., Dataset]) -> Stores:
     """Stores whose outbox holds a report and a segmentation for the destination `pacs`."""
     receive()
-    pacs = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
-    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3).do_one_round()
-    engine = model(FakeEngine(Analysed((detection(),))))
-    Worker(
-        stores.database, stores.archive, {"fake": engine}, [pacs], WorkerSettings(), "test", lambda: None
-    ).do_one_round()
+    analyse(stores)
     return stores

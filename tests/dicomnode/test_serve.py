@@ -9,10 +9,9 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
-from dicomnode.config.sections import CompletenessSettings, ModelSettings
-from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.serve import EXIT_DEVICE_LOST, EXIT_JOB_DEADLINE
 from storage import queue
+from tests.support.roles import dispatch
 
 CONFIG = """
 [node]
@@ -60,7 +59,7 @@ def test_a_broken_gpu_ends_the_process_and_the_job_goes_on(
     receive()
     config = tmp_path / "node.toml"
     config.write_text(CONFIG.format(folder=tmp_path))
-    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3).do_one_round()
+    dispatch(stores)
     ended = subprocess.run(
         [sys.executable, "-c", WORK, str(config), how], capture_output=True, text=True, timeout=240, check=False
     )

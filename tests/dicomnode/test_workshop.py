@@ -12,16 +12,11 @@ import pytest
 from dicomnode import logs, workshop
 from dicomnode.assembly import Stores
 from dicomnode.config.sections import (
-    ArchiveSettings,
-    DatabaseSettings,
-    DestinationSettings,
     ModelSettings,
-    NodeSettings,
     TensorRtSection,
     TritonSection,
     WorkerSettings,
 )
-from dicomnode.config.settings import Settings
 from dicomnode.reading.analysis import Model
 from dicomnode.reading.findings import ScoreMeaning
 from dicomnode.working.abreast import Abreast
@@ -31,6 +26,7 @@ from engines.detector import Detector
 from engines.errors import PackageError
 from engines.package import find_package
 from engines.threads import MOST, processors
+from tests.support.roles import settings_of_worker
 
 GIVEN = {"calibration": {"slope": 1.0, "intercept": 0.0}, "share": 0.4}
 
@@ -101,20 +97,11 @@ class FakeGpu:
         self.threads.append(threading.get_ident())
 
 
-def _settings(tmp_path: Path, jobs_at_once: int) -> Settings:
-    return Settings(
-        node=NodeSettings(allow_any_calling_ae_title=True),
-        database=DatabaseSettings(url="sqlite://"),
-        archive=ArchiveSettings(path=tmp_path),
-        models=(ModelSettings(package="mammo-mass", backend="onnxruntime", threads=1),),
-        destinations=(DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),),
-        worker=WorkerSettings(jobs_at_once=jobs_at_once),
-    )
-
-
 def _owner(tmp_path: Path, stores: Stores, jobs_at_once: int) -> object:
     """Whose rounds they are, once the worker has ended in order."""
-    with rounds_of_work(_settings(tmp_path, jobs_at_once), stores, lambda: None) as do_one_round:
+    shipped = ModelSettings(package="mammo-mass", backend="onnxruntime", threads=1)
+    settings = settings_of_worker(tmp_path, shipped, worker=WorkerSettings(jobs_at_once=jobs_at_once))
+    with rounds_of_work(settings, stores, lambda: None) as do_one_round:
         assert not do_one_round()
     return cast("object", do_one_round.__self__)  # type: ignore[attr-defined]  # it is a bound method
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from ssl import SSLContext
 
 import pytest
 from pydicom import Dataset
@@ -23,9 +24,9 @@ ONLY_PACS = NodeSettings(host="127.0.0.1", port=0, allowed_calling_ae_titles=("P
 
 
 @contextmanager
-def listening(intake: Intake, settings: NodeSettings = ONLY_PACS) -> Iterator[int]:
+def listening(intake: Intake, settings: NodeSettings = ONLY_PACS, tls: SSLContext | None = None) -> Iterator[int]:
     """The node's own acceptor, open; its port."""
-    acceptor = Receiver(settings, intake)
+    acceptor = Receiver(settings, intake, tls)
     acceptor.open()
     try:
         yield acceptor.port
@@ -37,9 +38,9 @@ Listening = Callable[..., AbstractContextManager[int]]
 
 
 @contextmanager
-def stock_listening(intake: Intake, settings: NodeSettings = ONLY_PACS) -> Iterator[int]:
+def stock_listening(intake: Intake, settings: NodeSettings = ONLY_PACS, tls: SSLContext | None = None) -> Iterator[int]:
     """The stock one that stands in for it, the same."""
-    acceptor = StockReceiver(settings, intake, None, OpenAssociations(), lambda _: 0x0110, Users({}, required=False))
+    acceptor = StockReceiver(settings, intake, tls, OpenAssociations(), lambda _: 0x0110, Users({}, required=False))
     acceptor.open()
     try:
         yield acceptor.port

@@ -1,33 +1,47 @@
 """The rounds of a node's roles, one at a time and without processes."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
 from pydicom import Dataset, dcmread
 
 from dicomnode.assembly import Stores
 from dicomnode.config.sections import (
+    ArchiveSettings,
     CompletenessSettings,
+    DatabaseSettings,
     DestinationSettings,
     ModelSettings,
+    NodeSettings,
     RetentionSettings,
     WorkerSettings,
 )
+from dicomnode.config.settings import Settings
 from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.keeping.retention import Retention
 from dicomnode.working.worker import Worker
 from engines.base import Analysed
 from storage import outbox
+from storage.queue import JobRecord, list_jobs
 from storage.studies import StudyRecord, find_study
 from tests.support.engine import FakeEngine, detection, model
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+FAKE = ModelSettings(package="fake")
 AT_ONCE = RetentionSettings(after_days=1e-9)
 MG = frozenset({"MG"})
+ON_EACH_STORE = pytest.mark.parametrize("stores", ["folder", "bucket"], indirect=True)
+
+
+def dispatch(stores: Stores, models: Sequence[ModelSettings] = (FAKE,), max_attempts: int = 3) -> None:
+    """All that has come is complete, and in line."""
+    assert Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), models, max_attempts).do_one_round()
 
 
 def analyse(stores: Stores) -> None:
     """Through dispatch and worker, and all that was made to the destination."""
-    assert Dispatcher(
-        stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3
-    ).do_one_round()
+    dispatch(stores)
     work(stores)
 
 
@@ -59,6 +73,28 @@ def study_in(stores: Stores, uid: str = "1.2.3") -> StudyRecord:
         found = find_study(connection, uid)
     assert found is not None
     return found
+
+
+def jobs_in(stores: Stores) -> list[JobRecord]:
+    """All jobs."""
+    with stores.database.transaction() as connection:
+        return list_jobs(connection)
+
+
+def settings_of_worker(
+    folder: Path, package: ModelSettings, destinations: Sequence[DestinationSettings] = (PACS,), **other: object
+) -> Settings:
+    """Of a node in a folder, as a worker reads them. other: sections by name."""
+    return Settings.model_validate(
+        {
+            "node": NodeSettings(allow_any_calling_ae_title=True),
+            "database": DatabaseSettings(url="sqlite://"),
+            "archive": ArchiveSettings(path=folder),
+            "models": (package,),
+            "destinations": destinations,
+            **other,
+        }
+    )
 
 
 def keys_in(stores: Stores) -> list[str]:

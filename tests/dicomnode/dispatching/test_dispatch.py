@@ -9,7 +9,7 @@ import pytest
 import structlog
 from pydicom import Dataset
 
-from dicomnode.assembly import Stores
+from dicomnode.assembly import Stores, order_of
 from dicomnode.config.sections import CompletenessSettings, ModelSettings, QueueSettings
 from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.receiving.intake import Intake
@@ -102,7 +102,7 @@ def test_a_senders_priority_is_added_to_the_models(stores: Stores, intake: Intak
             take(intake, mammogram(study, f"{study}.1"), calling_ae_title=sender)
     order = QueueSettings(priorities={"EMERGENCY": 2, "RESEARCH": -1})
     urgent = MASS.model_copy(update={"priority": 1})
-    assert Dispatcher(stores.database, AT_ONCE, [urgent], max_attempts=3, order=_order(order)).do_one_round()
+    assert Dispatcher(stores.database, AT_ONCE, [urgent], max_attempts=3, order=order_of(order)).do_one_round()
     with stores.database.transaction() as connection:
         priorities = {job.study_instance_uid: job.priority for job in list_jobs(connection)}
     assert priorities == {"1.1": 1, "1.2": 0, "1.3": 3, "1.4": 3}
@@ -127,7 +127,7 @@ def test_what_a_sender_asks_for_counts_where_it_is_respected(
     order = QueueSettings(priorities={"RESEARCH": -4}, respect_priority_of=respected)
     again = Database.open(stores.database.url)
     with structlog.testing.capture_logs() as lines:
-        assert Dispatcher(again, AT_ONCE, [MASS], max_attempts=3, order=_order(order)).do_one_round()
+        assert Dispatcher(again, AT_ONCE, [MASS], max_attempts=3, order=order_of(order)).do_one_round()
     again.close()
     with stores.database.transaction() as connection:
         assert {job.study_instance_uid: job.priority for job in list_jobs(connection)} == priorities
@@ -162,10 +162,6 @@ def test_who_calls_everything_urgent_starves_nobody(stores: Stores, intake: Inta
         time.sleep(0.1)
     claimed = [lease.study_instance_uid for lease in (_claim(stores), _claim(stores)) if lease is not None]
     assert claimed == ["1.1", "1.2"]
-
-
-def _order(settings: QueueSettings) -> Order:
-    return Order(settings.ageing_s, settings.of_sender)
 
 
 def _take_all(intake: Intake, studies: Mapping[str, Sequence[tuple[str, int]]]) -> None:

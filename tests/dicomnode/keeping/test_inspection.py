@@ -7,19 +7,16 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
-from dicomnode.config.sections import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
-from dicomnode.dispatching.dispatch import Dispatcher
+from dicomnode.config.sections import DestinationSettings
 from dicomnode.keeping.inspection import check_archive, rebuild
 from dicomnode.receiving.intake import Intake
-from dicomnode.working.worker import Worker
-from engines.base import Analysed
 from storage.database import Database
 from storage.lifecycle import StudyState
 from storage.studies import find_instance, find_study, forget_instance, instances_of
 from tests.support.earlier import as_before
-from tests.support.engine import FakeEngine, detection, model
 from tests.support.located import located
 from tests.support.requests import encoded, take
+from tests.support.roles import ON_EACH_STORE, analyse
 from tests.support.studies import mammogram
 
 Receive = Callable[..., Dataset]
@@ -30,11 +27,7 @@ PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=
 def finished(stores: Stores, receive: Receive) -> Stores:
     """Study 1.2.3 with results that wait to be sent; 1.2.4, of two images, still arriving."""
     receive("1.2.3")
-    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3).do_one_round()
-    engine = model(FakeEngine(Analysed((detection(),))))
-    Worker(
-        stores.database, stores.archive, {"fake": engine}, [PACS], WorkerSettings(), "test", lambda: None
-    ).do_one_round()
+    analyse(stores)
     receive("1.2.4")
     receive("1.2.4")
     return stores
@@ -48,7 +41,7 @@ def _problems(stores: Stores) -> dict[str, str]:
     return {Path(item.object_key).name: item.reason for item in check_archive(stores.database, stores.archive)}
 
 
-@pytest.mark.parametrize("stores", ["folder", "bucket"], indirect=True)
+@ON_EACH_STORE
 def test_nothing_is_wrong_with_a_sound_archive(finished: Stores) -> None:
     """No file and no row is complained about."""
     assert _problems(finished) == {}
@@ -105,7 +98,7 @@ def test_damage_before_the_dataset_is_told_too(
     fresh.close()
 
 
-@pytest.mark.parametrize("stores", ["folder", "bucket"], indirect=True)
+@ON_EACH_STORE
 def test_the_index_comes_back_from_files_alone(finished: Stores, tmp_path: Path) -> None:
     """Row for row as it was; what has results is done, the rest will be analysed."""
     fresh = Database.open(f"sqlite:///{tmp_path}/fresh.db")

@@ -26,6 +26,7 @@ from storage.studies import find_instance, forget_instance, instances_of
 from tests.support.located import located
 from tests.support.object_storage import ObjectStorage
 from tests.support.requests import take
+from tests.support.roles import dispatch
 from tests.support.studies import mammogram
 
 Receive = Callable[..., Dataset]
@@ -85,9 +86,7 @@ def test_an_image_that_was_killed_before_its_row_is_adopted(stores: Stores, tmp_
         found = find_instance(connection, uid)
     assert found is not None
     assert (found.object_key, found.calling_ae_title) == (key, "PACS")
-    assert Dispatcher(
-        stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], 3
-    ).do_one_round()
+    dispatch(stores)
     assert _sweep(stores) == []
 
 

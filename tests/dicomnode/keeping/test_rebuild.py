@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
@@ -15,10 +14,9 @@ from dicomnode.results.succession import predecessors_of
 from storage.database import Database
 from storage.lifecycle import StudyState
 from storage.reanalysis import Choice
-from tests.support.roles import MG, analyse, deliver, retention_of, study_in, work
+from tests.support.roles import MG, ON_EACH_STORE, analyse, deliver, retention_of, study_in, work
 
 Receive = Callable[..., Dataset]
-ON_EACH_STORE = pytest.mark.parametrize("stores", ["folder", "bucket"], indirect=True)
 
 
 def _rebuilt(stores: Stores, path: Path) -> Stores:

@@ -14,10 +14,9 @@ from storage.archive import Archive
 from storage.lifecycle import StudyState
 from storage.studies import find_instance
 from tests.support.requests import take
-from tests.support.roles import MG, analyse, deliver, retention_of, study_in
+from tests.support.roles import MG, ON_EACH_STORE, analyse, deliver, retention_of, study_in
 
 Receive = Callable[..., Dataset]
-ON_EACH_STORE = pytest.mark.parametrize("stores", ["folder", "bucket"], indirect=True)
 
 
 @ON_EACH_STORE

@@ -21,11 +21,10 @@ from storage.database import Database
 from storage.lifecycle import DeliveryState, StudyState
 from storage.schema import studies
 from storage.studies import find_study, instances_of
-from tests.support.roles import analyse, keys_in, retention_of, study_in
+from tests.support.roles import ON_EACH_STORE, analyse, keys_in, retention_of, study_in
 
 Receive = Callable[..., Dataset]
 ROOT = Path(__file__).resolve().parents[3]
-ON_EACH_STORE = pytest.mark.parametrize("stores", ["folder", "bucket"], indirect=True)
 
 
 def test_nothing_is_removed_unless_told(delivered: Stores) -> None:

@@ -26,8 +26,8 @@ from dicomnode.network.normalized import Request
 from dicomnode.network.requestor import Peer, Rejected, Requestor
 from dicomnode.network.upper_layer import PeerGone, ProtocolError
 from dicomnode.receiving.intake import Intake
-from dicomnode.receiving.receiver import Receiver
 from dicomnode.sending.commitment import WELL_KNOWN_INSTANCE
+from tests.support.acceptors import listening
 from tests.support.raw_association import data_pdus, element, store_request
 from tests.support.requests import encoded
 from tests.support.studies import mammogram
@@ -115,10 +115,8 @@ def test_instances_arrive_whatever_the_peer_takes_at_once(
     settings = NodeSettings(
         host="127.0.0.1", port=0, allow_any_calling_ae_title=True, maximum_pdu_size=maximum_pdu_size
     )
-    receiver = Receiver(settings, intake)
-    receiver.open()
-    try:
-        requestor = Requestor(_peer(receiver.port), _contexts())
+    with listening(intake, settings) as port:
+        requestor = Requestor(_peer(port), _contexts())
         assert requestor.context_for(MAMMOGRAM, ExplicitVRLittleEndian) == (1, ExplicitVRLittleEndian)
         assert requestor.context_for("1.2.840.10008.5.1.4.1.1.2", ExplicitVRLittleEndian) is None
         for _ in range(3):
@@ -126,20 +124,14 @@ def test_instances_arrive_whatever_the_peer_takes_at_once(
         assert _store(requestor, image, b"no dataset") == 0xC000
         requestor.release()
         requestor.close()
-    finally:
-        receiver.close()
 
 
 def test_a_rejection_has_its_reason(intake: Intake) -> None:
     """And is never taken for a peer that is away."""
-    receiver = Receiver(NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True), intake)
-    receiver.open()
-    try:
+    with listening(intake, NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True)) as port:
         for _ in range(20):
             with pytest.raises(Rejected, match=r"(?i)called AE title not recogni"):
-                Requestor(_peer(receiver.port, "SOMEBODY"), _contexts())
-    finally:
-        receiver.close()
+                Requestor(_peer(port, "SOMEBODY"), _contexts())
 
 
 def test_a_peer_that_is_away_is_said() -> None:

@@ -3,8 +3,8 @@
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,22 +17,17 @@ from pynetdicom.events import Event
 
 from dicomnode.assembly import Stores
 from dicomnode.config.sections import DestinationSettings, NodeSettings, TlsSettings
-from dicomnode.dispatching.evidence import OpenAssociations
 from dicomnode.errors import ConfigurationError, DeliveryFailed
 from dicomnode.network.secure import check_validity, client_context, server_context
-from dicomnode.network.users import Users
 from dicomnode.receiving.intake import Intake
-from dicomnode.receiving.receiver import Receiver
-from dicomnode.receiving.stock_receiver import StockReceiver
 from dicomnode.sending.wire import DicomWire, OutgoingFile
 from storage.studies import find_instance
 from tests.support import dcmtk
+from tests.support.acceptors import MAMMOGRAM, VERIFICATION, Listening, listening, stock_listening
 from tests.support.certificates import Identity, issue
 from tests.support.studies import mammogram
 from tests.support.waiting import free_port
 
-VERIFICATION = "1.2.840.10008.1.1"
-MAMMOGRAM = "1.2.840.10008.5.1.4.1.1.1.2"
 ANYBODY = NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True, network_timeout_s=5.0)
 
 
@@ -58,16 +53,6 @@ def pacs(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Ide
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Identity:
     """A certificate that somebody else's authority signed."""
     return issue(trustme.CA(), "stranger", tmp_path_factory.mktemp("stranger"))
-
-
-@contextmanager
-def _listening(intake: Intake, node: Identity) -> Iterator[int]:
-    receiver = Receiver(ANYBODY, intake, server_context(node.settings()))
-    receiver.open()
-    try:
-        yield receiver.port
-    finally:
-        receiver.close()
 
 
 def _echoes(port: int, context: ssl.SSLContext | None) -> bool:
@@ -99,7 +84,7 @@ def test_a_peer_of_the_hospital_is_heard(
     intake: Intake, node: Identity, pacs: Identity, version: ssl.TLSVersion
 ) -> None:
     """Both versions that BCP 195 allows."""
-    with _listening(intake, node) as port:
+    with listening(intake, ANYBODY, server_context(node.settings())) as port:
         assert _echoes(port, _client(pacs, node, version))
 
 
@@ -109,7 +94,7 @@ def test_dcmtk_stores_by_tls(stores: Stores, intake: Intake, node: Identity, pac
     image = mammogram("1.2.3", "1.2.3.1")
     image.save_as(tmp_path / "image.dcm", enforce_file_format=True)
     options = ["+tls", str(pacs.private_key), str(pacs.certificate), "+cf", str(node.authority)]
-    with _listening(intake, node) as port:
+    with listening(intake, ANYBODY, server_context(node.settings())) as port:
         sent = dcmtk.storescu(port, [tmp_path / "image.dcm"], options=options)
     assert sent.ok, sent.output
     with stores.database.transaction() as connection:
@@ -121,7 +106,7 @@ def test_who_cannot_prove_itself_is_refused(intake: Intake, node: Identity, pacs
     without = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     without.check_hostname = False
     without.load_verify_locations(node.authority)
-    with _listening(intake, node) as port, structlog.testing.capture_logs() as lines:
+    with listening(intake, ANYBODY, server_context(node.settings())) as port, structlog.testing.capture_logs() as lines:
         assert not _echoes(port, None)
         assert not _echoes(port, without)
         assert not _echoes(port, _client(stranger, node))
@@ -216,23 +201,12 @@ def test_tls_is_all_or_nothing(node: Identity) -> None:
     assert server_context(TlsSettings()) is None
 
 
-@contextmanager
-def _stock_listening(intake: Intake, node: Identity) -> Iterator[int]:
-    tls = server_context(node.settings())
-    receiver = StockReceiver(ANYBODY, intake, tls, OpenAssociations(), lambda _: 0x0110, Users({}, required=False))
-    receiver.open()
-    try:
-        yield receiver.port
-    finally:
-        receiver.close()
-
-
-@pytest.mark.parametrize("listening", [_listening, _stock_listening], ids=["own", "pynetdicom"])
+@pytest.mark.parametrize("acceptor", [listening, stock_listening], ids=["own", "pynetdicom"])
 def test_one_who_never_shakes_hands_keeps_nobody_out(
-    intake: Intake, node: Identity, pacs: Identity, listening: Callable[..., AbstractContextManager[int]]
+    intake: Intake, node: Identity, pacs: Identity, acceptor: Listening
 ) -> None:
     """Nor one that speaks something else."""
-    with listening(intake, node) as port, contextlib.ExitStack() as stack:
+    with acceptor(intake, ANYBODY, server_context(node.settings())) as port, contextlib.ExitStack() as stack:
         for words in (b"", b"GET / HTTP/1.1\r\n\r\n"):
             wire = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
             wire.sendall(words)

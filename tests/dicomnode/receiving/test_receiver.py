@@ -9,8 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 
 from dicomnode.assembly import Stores
-from dicomnode.config.sections import CompletenessSettings, ModelSettings, NodeSettings
-from dicomnode.dispatching.dispatch import Dispatcher
+from dicomnode.config.sections import NodeSettings
 from dicomnode.errors import RefusedInstance
 from dicomnode.network.dimse import HIGH_PRIORITY, LOW_PRIORITY, MEDIUM_PRIORITY
 from dicomnode.receiving.intake import Incoming, Intake, Taken
@@ -22,6 +21,7 @@ from tests.support.acceptors import MAMMOGRAM, VERIFICATION, Listening, associat
 from tests.support.located import located
 from tests.support.raw_association import NotAccepted, data_pdus, element, raw_association
 from tests.support.requests import encoded
+from tests.support.roles import dispatch
 from tests.support.studies import mammogram
 
 ABORTED_UNEXPECTED = bytes.fromhex("07000000000400000202")
@@ -61,8 +61,7 @@ def test_the_priority_of_a_request_counts_in_the_queue(either: Listening, stores
         for study, priorities in sent.items():
             for priority in priorities:
                 assert association.send_c_store(mammogram(study, f"{study}.1"), priority=priority).Status == 0x0000
-    models = [ModelSettings(package="fake")]
-    assert Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), models, 3).do_one_round()
+    dispatch(stores)
     with stores.database.transaction() as connection:
         leases = [queue.claim(connection, "test", 60) for _ in sent]
     assert [lease and lease.study_instance_uid for lease in leases] == ["1.3", "1.2", "1.1"]
@@ -73,11 +72,10 @@ def test_an_image_sent_again_as_urgent_brings_its_study_forward(
 ) -> None:
     """The answer is Success, nothing is stored twice, and the study that waits in line goes first."""
     images = [mammogram(study, f"{study}.1") for study in ("1.1", "1.2")]
-    models = [ModelSettings(package="fake")]
     with either(intake) as port, associated(port) as association:
         for image in images:
             assert association.send_c_store(image).Status == 0x0000
-        assert Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), models, 3).do_one_round()
+        dispatch(stores)
         assert association.send_c_store(images[1], priority=HIGH_PRIORITY).Status == 0x0000
     with stores.database.transaction() as connection:
         lease = queue.claim(connection, "test", 60)

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicomnode.assembly import Stores
-from dicomnode.config.sections import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
-from dicomnode.dispatching.dispatch import Dispatcher
+from dicomnode.config.sections import DestinationSettings, WorkerSettings
 from dicomnode.receiving.intake import Intake
 from dicomnode.serve import EXIT_JOB_DEADLINE
 from dicomnode.working.abreast import Abreast
@@ -30,10 +29,10 @@ from engines.onnx import VIEWS, OnnxBackend, open_onnx
 from engines.package import load_package
 from storage import queue
 from storage.lifecycle import JobState
-from storage.queue import JobRecord
 from tests.support.engine import FakeEngine, model
 from tests.support.node import REPOSITORY
 from tests.support.requests import take
+from tests.support.roles import dispatch, jobs_in
 from tests.support.studies import breast, mammogram
 from tests.support.waiting import wait_until
 
@@ -112,11 +111,6 @@ class Meeting(FakeEngine):
                 self._inside -= 1
 
 
-def _queue(stores: Stores, max_attempts: int = 3) -> None:
-    completeness = CompletenessSettings(quiet_s=1e-9)
-    assert Dispatcher(stores.database, completeness, [ModelSettings(package="fake")], max_attempts).do_one_round()
-
-
 @contextmanager
 def _abreast(stores: Stores, engine: Engine, most: int = 2) -> Iterator[Abreast]:
     settings = WorkerSettings(retry_after_s=1e-9)
@@ -126,44 +120,39 @@ def _abreast(stores: Stores, engine: Engine, most: int = 2) -> Iterator[Abreast]
         yield abreast
 
 
-def _jobs(stores: Stores) -> list[JobRecord]:
-    with stores.database.transaction() as connection:
-        return queue.list_jobs(connection)
-
-
 def _all_done(stores: Stores, abreast: Abreast) -> bool:
     abreast.do_one_round()
-    return all(job.state is JobState.DONE for job in _jobs(stores))
+    return all(job.state is JobState.DONE for job in jobs_in(stores))
 
 
 def test_waiting_studies_are_analysed_side_by_side(stores: Stores, receive: Receive) -> None:
     """Two meet in the engine, which they could not one after the other; the third comes when there is room."""
     for number in range(3):
         receive(f"1.2.{number}")
-    _queue(stores)
+    dispatch(stores)
     engine = Meeting(2)
     with _abreast(stores, engine) as abreast:
         wait_until(lambda: _all_done(stores, abreast), "the reports", PATIENCE_S)
     assert engine.at_once == [2, 2, 1]
-    assert [job.attempt for job in _jobs(stores)] == [1, 1, 1]
+    assert [job.attempt for job in jobs_in(stores)] == [1, 1, 1]
 
 
 def test_the_end_waits_for_the_jobs_that_run(stores: Stores, receive: Receive) -> None:
     """A worker that is told to stop begins nothing more and finishes what it has."""
     for number in range(2):
         receive(f"1.2.{number}")
-    _queue(stores)
+    dispatch(stores)
     with _abreast(stores, Meeting(2)) as abreast:
         assert abreast.do_one_round()
         assert abreast.do_one_round()
-    assert [job.state for job in _jobs(stores)] == [JobState.DONE, JobState.DONE]
+    assert [job.state for job in jobs_in(stores)] == [JobState.DONE, JobState.DONE]
 
 
 def test_who_failed_beside_another_is_alone_the_next_time(stores: Stores, receive: Receive) -> None:
     """Both fail at once and both are tried again, one by one."""
     for number in range(2):
         receive(f"1.2.{number}")
-    _queue(stores)
+    dispatch(stores)
     engine = Meeting(2, [InferenceError("full"), InferenceError("full")])
     with _abreast(stores, engine) as abreast:
         wait_until(lambda: _all_done(stores, abreast), "the reports", PATIENCE_S)
@@ -174,7 +163,7 @@ def test_a_job_with_a_single_attempt_has_no_neighbours(stores: Stores, receive: 
     """Ended by a neighbour, it would have no other."""
     for number in range(2):
         receive(f"1.2.{number}")
-    _queue(stores, max_attempts=1)
+    dispatch(stores, max_attempts=1)
     engine = Meeting(1)
     with _abreast(stores, engine) as abreast:
         wait_until(lambda: _all_done(stores, abreast), "the reports", PATIENCE_S)
@@ -193,11 +182,11 @@ def test_a_lost_gpu_ends_the_worker_when_every_job_is_told(stores: Stores, recei
 
     for number in range(2):
         receive(f"1.2.{number}")
-    _queue(stores)
+    dispatch(stores)
     with _abreast(stores, Lost()) as abreast:
         with pytest.raises(DeviceLost, match="gone"):
             wait_until(lambda: not abreast.do_one_round(), "a round that raises", PATIENCE_S)
-        assert [(job.state, job.attempt) for job in _jobs(stores)] == [(JobState.DELAYED, 1)] * 2
+        assert [(job.state, job.attempt) for job in jobs_in(stores)] == [(JobState.DELAYED, 1)] * 2
 
 
 def _child(folder: Path, *arguments: str) -> int:
@@ -211,7 +200,7 @@ def _await_expiry(stores: Stores) -> None:
     def expired() -> bool:
         with stores.database.transaction() as connection:
             queue.recover_expired(connection)
-        return all(job.state is not JobState.LEASED for job in _jobs(stores))
+        return all(job.state is not JobState.LEASED for job in jobs_in(stores))
 
     wait_until(expired, "the leases' end")
 
@@ -223,13 +212,13 @@ def test_a_job_that_kills_takes_one_attempt_of_its_neighbour_and_no_more(
     receive("1.2.1", laterality="R")
     receive("1.2.1", laterality="L")  # two images: the poison
     receive("1.2.2")
-    _queue(stores, max_attempts=2)
+    dispatch(stores, max_attempts=2)
     assert _child(tmp_path, "first", "kill", "900") == 9
     _await_expiry(stores)
     assert _child(tmp_path, "second", "kill", "900") == 9
     _await_expiry(stores)
     assert _child(tmp_path, "third", "kill", "900") == 0
-    states = {job.study_instance_uid: (job.state, job.attempt) for job in _jobs(stores)}
+    states = {job.study_instance_uid: (job.state, job.attempt) for job in jobs_in(stores)}
     assert states == {"1.2.1": (JobState.DEAD, 3), "1.2.2": (JobState.DONE, 2)}
 
 
@@ -239,11 +228,11 @@ def test_jobs_that_hang_together_end_their_worker_at_the_deadline(
     """Leases are not renewed for ever; both jobs are there for another."""
     receive("1.2.1")
     receive("1.2.2")
-    _queue(stores)
+    dispatch(stores)
     assert _child(tmp_path, "first", "hang", "2") == EXIT_JOB_DEADLINE
     _await_expiry(stores)
-    assert [job.state for job in _jobs(stores)] == [JobState.WAITING, JobState.WAITING]
-    assert any("took longer than job_deadline_s" in job.last_error for job in _jobs(stores))
+    assert [job.state for job in jobs_in(stores)] == [JobState.WAITING, JobState.WAITING]
+    assert any("took longer than job_deadline_s" in job.last_error for job in jobs_in(stores))
 
 
 class Counting:
@@ -290,7 +279,7 @@ def test_two_studies_share_a_call_of_the_real_runtime_and_find_what_they_find_al
 
     for study, laterality, row in (("1.2.1", "L", 150), ("1.2.2", "R", 250), ("1.2.2", "L", 350)):
         take(intake, mammogram(study, f"{study}.1", laterality, pixels=_with_mass(laterality, row)))
-    _queue(stores)
+    dispatch(stores)
     package = load_package(write_package(tmp_path / "mine", views=VIEWS))
     alone = open_engine(package, "onnxruntime", threads=1)
     free = Counting(open_onnx(package.folder / "network.onnx", "fp32", 1, views=None), 4)

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from dicomnode.assembly import Stores
-from dicomnode.config.sections import CompletenessSettings, DestinationSettings, ModelSettings, WorkerSettings
-from dicomnode.dispatching.dispatch import Dispatcher
+from dicomnode.config.sections import DestinationSettings, WorkerSettings
 from dicomnode.receiving.intake import Intake
 from dicomnode.serve import EXIT_JOB_DEADLINE
 from dicomnode.working.worker import Worker
@@ -24,6 +23,7 @@ from tests.support.engine import FakeEngine, model
 from tests.support.node import REPOSITORY
 from tests.support.postgres import PostgresServer
 from tests.support.requests import take
+from tests.support.roles import dispatch
 from tests.support.studies import mammogram
 from tests.support.waiting import wait_until
 
@@ -88,8 +88,7 @@ def stores(url: str, tmp_path: Path) -> Iterator[Stores]:
 def queued(stores: Stores, intake: Intake) -> None:
     """One study in line."""
     take(intake, mammogram("1.2.3", "1.2.3.1"))
-    models = [ModelSettings(package="fake")]
-    assert Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), models, 3).do_one_round()
+    dispatch(stores)
 
 
 @contextmanager

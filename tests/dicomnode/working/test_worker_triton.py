@@ -11,17 +11,11 @@ from pydicom import Dataset, dcmread
 from dicomnode import logs
 from dicomnode.assembly import Stores
 from dicomnode.config.sections import (
-    ArchiveSettings,
-    CompletenessSettings,
-    DatabaseSettings,
     DestinationSettings,
     ModelSettings,
-    NodeSettings,
     TritonSection,
     WorkerSettings,
 )
-from dicomnode.config.settings import Settings
-from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.working.worker import Worker
 from dicomnode.workshop import rounds_of_work
 from engines.factory import open_engine
@@ -29,7 +23,7 @@ from engines.onnx import VIEWS
 from engines.package import find_package, load_package
 from engines.triton.repository import export_repository
 from engines.triton.settings import TritonSettings
-from storage import outbox, queue
+from storage import outbox
 from storage.lifecycle import JobState
 from tests.support.engine import model
 from tests.support.waiting import free_port, wait_until
@@ -37,6 +31,7 @@ from tests.support.waiting import free_port, wait_until
 pytest.importorskip("tritonclient.grpc", reason="the extra triton is not installed")
 
 from tests.support.fake_triton import load, serving
+from tests.support.roles import dispatch, jobs_in, settings_of_worker
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, objects=("sr",))
 
@@ -54,9 +49,7 @@ def test_a_server_that_is_away_ends_the_attempt_and_not_the_worker(
         engine = open_engine(package, "triton", triton=TritonSettings(f"127.0.0.1:{port}", limit_s=60.0))
     settings = WorkerSettings(max_attempts=1000, retry_after_s=1e-9)
     worker = Worker(stores.database, stores.archive, {"fake": model(engine)}, [PACS], settings, "test", lambda: None)
-    Dispatcher(
-        stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="fake")], settings.max_attempts
-    ).do_one_round()
+    dispatch(stores, max_attempts=settings.max_attempts)
     assert worker.do_one_round()
     assert _report(stores) is None
     with serving(load(tmp_path / "models"), port):
@@ -81,8 +74,14 @@ def test_waiting_studies_share_calls_of_the_server(
     logs.configure("json", "INFO")
     service = load(tmp_path / "models")
     with serving(service) as port:
-        settings = _settings(tmp_path, folder, port)
-        assert Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), settings.models, 3).do_one_round()
+        settings = settings_of_worker(
+            tmp_path,
+            ModelSettings(package=str(folder), backend="triton", threads=1),
+            destinations=(PACS,),
+            worker=WorkerSettings(jobs_at_once=4),
+            triton=TritonSection(url=f"127.0.0.1:{port}"),
+        )
+        dispatch(stores, settings.models)
         with rounds_of_work(settings, stores, lambda: pytest.fail("the deadline passed")) as do_one_round:
             service.asked, service.delay_s = 0, 1.0
             wait_until(lambda: not do_one_round() and _all_done(stores), "the reports", timeout_s=60)
@@ -96,21 +95,8 @@ def test_waiting_studies_share_calls_of_the_server(
     assert len(of_job["job done"]) == 4
 
 
-def _settings(tmp_path: Path, package: Path, port: int) -> Settings:
-    return Settings(
-        node=NodeSettings(allow_any_calling_ae_title=True),
-        database=DatabaseSettings(url="sqlite://"),
-        archive=ArchiveSettings(path=tmp_path),
-        models=(ModelSettings(package=str(package), backend="triton", threads=1),),
-        destinations=(PACS,),
-        worker=WorkerSettings(jobs_at_once=4),
-        triton=TritonSection(url=f"127.0.0.1:{port}"),
-    )
-
-
 def _all_done(stores: Stores) -> bool:
-    with stores.database.transaction() as connection:
-        return all(job.state is JobState.DONE for job in queue.list_jobs(connection))
+    return all(job.state is JobState.DONE for job in jobs_in(stores))
 
 
 def _report(stores: Stores) -> Dataset | None:

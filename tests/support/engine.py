@@ -7,7 +7,7 @@ import numpy as np
 from dicomnode.reading.analysis import Model
 from dicomnode.reading.findings import CodedLabel
 from dicomnode.reading.selection import SelectionPolicy
-from engines.base import Analysed, Detection, EngineDescription, ImageOutcome, InputImage, Mask
+from engines.base import Analysed, Detection, Engine, EngineDescription, ImageOutcome, InputImage, Mask
 
 NOTHING = Analysed(())
 MASS = CodedLabel("mass", "4147007", "SCT", "Mass")
@@ -43,6 +43,6 @@ class FakeEngine:
         return [self._outcome for _ in images]
 
 
-def model(engine: FakeEngine) -> Model:
+def model(engine: Engine) -> Model:
     """The engine as a configured model for mammograms."""
     return Model(engine, "digest", (MASS,), SelectionPolicy())

@@ -18,34 +18,60 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dicomnode import logs, rounds, serve, workshop
 from dicomnode.config.settings import Settings, load_settings
 from dicomnode.keeping import orphans
 from dicomnode.reading.analysis import Model
 from dicomnode.receiving import receivers
-from engines.base import Analysed, ImageOutcome, InputImage
-from tests.support.engine import FakeEngine, detection, model
+from engines.base import Analysed, EngineDescription, ImageOutcome, InputImage
+from engines.detector import Detector
+from engines.package import find_package, load_package
+from tests.support.engine import detection, model
 from tests.support.node import REPOSITORY
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LONGEST_INFERENCE_S = 0.2
 
 
-class Finder(FakeEngine):
-    """One finding in every image, after a while."""
+@dataclass(slots=True)
+class _Slow:
+    """A Backend without a network: it takes its time, so that some are killed in the middle, or while they join."""
+
+    name: str = "slow"
+    precision: str = "fp32"
+    largest_batch: int = 16
+
+    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+        """Each image's own number back."""
+        time.sleep(random.uniform(0, LONGEST_INFERENCE_S))  # noqa: S311  not for secrets
+        return {"number": batch}
+
+
+class Finder(Detector):
+    """One finding in every image, whatever is in it; the ways to the backend are those of a detector."""
+
+    __slots__ = ()
 
     def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
-        """Take a little time, so that some are killed in the middle of it."""
-        time.sleep(random.uniform(0, LONGEST_INFERENCE_S))  # noqa: S311  not for secrets
-        return super().analyse(images)
+        """Give no image another's answer."""
+        numbers = np.array([random.random() for _ in images], np.float32)  # noqa: S311  not for secrets
+        if not np.array_equal(self.backend.run(numbers)["number"], numbers):
+            raise RuntimeError("the answers are those of other images")
+        return [Analysed((detection(),)) for _ in images]
 
 
 def _open_model(*_: object) -> Model:
-    return model(Finder(Analysed((detection(),))))
+    package = load_package(find_package("mammo-mass"))
+    described = EngineDescription("fake-mass", "1.0", "0" * 64, "slow", "fp32", "")
+    return model(Finder(package, _Slow(), described))
 
 
 class _Worker(serve.WorkerProcess):

@@ -18,7 +18,10 @@ Sections = dict[str, dict[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One configuration. whole: all roles in one `dicomnode serve`; bucket: on object storage, not in a folder."""
+    """One configuration. whole: all roles in one `dicomnode serve`; bucket: on object storage, not in a folder.
+
+    abreast: jobs that a worker does at once.
+    """
 
     whole: bool = False
     workers: int = 2
@@ -31,6 +34,7 @@ class Shape:
     pull: Literal["", "move", "get", "dicomweb"] = ""
     commitment: Literal["off", "ask", "require"] = "off"
     retention: bool = False
+    abreast: int = 1
 
     @classmethod
     def of(cls, seed: int) -> Self:
@@ -49,6 +53,7 @@ class Shape:
             pull=rng.choice(("", "move", "get", "dicomweb")),
             commitment=rng.choice(("off", "ask", "require")),
             retention=rng.random() < 0.35,
+            abreast=rng.choice((1, 1, 4)),
         )
 
     @property
@@ -73,7 +78,13 @@ class Shape:
         """What it says in the configuration. bucket: URL and endpoint; web_url: of the PACS's DICOMweb."""
         sections: Sections = {
             "receiver": {"durability": self.durability, "processes": self.receivers, "acceptor": self.acceptor},
-            "worker": {"lease_s": LEASE_S, "retry_after_s": 0.1, "max_attempts": 100_000, "job_deadline_s": 60.0},
+            "worker": {
+                "lease_s": LEASE_S,
+                "retry_after_s": 0.1,
+                "max_attempts": 100_000,
+                "job_deadline_s": 60.0,
+                "jobs_at_once": self.abreast,
+            },
             "sender": {
                 "lease_s": LEASE_S,
                 "retry_after_s": 0.1,

@@ -11,7 +11,7 @@ from tests.torture.shape import Shape
 KILLS = 12
 SEED = 12  # the faults are a full disk and a standstill of a worker; a restart of the database and one of a sender
 PLAIN = Shape()
-WITH_MORE = Shape(senders=2, tls=True, commitment="require", durability="none")
+WITH_MORE = Shape(senders=2, tls=True, commitment="require", durability="none", abreast=4)
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("sqlite", PLAIN), ("postgresql", WITH_MORE)])

@@ -1,6 +1,7 @@
 """What every test may use: throwaway databases and the reasons to skip."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from tests.support.object_storage import CREDENTIALS, ObjectStorage, running_obj
 from tests.support.postgres import postgres_server
 
 __all__ = ["postgres_server"]
+
+# Results are dated in the machine's time zone, and what the tests expect is written in this one.
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from dicomnode.images.mammography import (
     read_patient_orientation,
     read_view,
 )
+from dicomnode.images.spacing import impossible_spacing, read_spacing
 from dicomnode.reading.findings import Remark
 from engines.base import Side
 
@@ -118,6 +119,14 @@ def computed_from_tomosynthesis(seen: _Seen) -> str:
     return "The image was computed from tomosynthesis."
 
 
+def impossible_pixel_size(seen: _Seen) -> str:
+    """Micrometres written as millimetres make a lesion of eleven metres."""
+    stated = impossible_spacing(seen.header)
+    if stated is None or read_spacing(seen.header) is not None:
+        return ""
+    return f"The file states a pixel size of {stated:g} mm, which cannot be. Sizes are in pixels."
+
+
 RULES: tuple[Callable[[_Seen], str], ...] = (
     laterality_not_stated,
     mirrored_pixels,
@@ -125,4 +134,5 @@ RULES: tuple[Callable[[_Seen], str], ...] = (
     laterality_against_orientation,
     other_view,
     computed_from_tomosynthesis,
+    impossible_pixel_size,
 )

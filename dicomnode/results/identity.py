@@ -1,10 +1,11 @@
 """Whose results these are and which run made them: what every result object begins with.
 
-Everything comes from the source header or from the run; nothing is random and no clock is read, so a repeated run
-writes the same bytes.
+Everything comes from the source header or from the run, but for the machine's time zone; nothing is random and no clock
+is read, so a repeated run writes the same bytes.
 """
 
 import re
+import unicodedata
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
@@ -43,6 +44,7 @@ _OPTIONAL_ITEMS = {  # what tells two patients or two orders of one number apart
     "IssuerOfAccessionNumberSequence": ("LocalNamespaceEntityID", "UniversalEntityID", "UniversalEntityIDType"),
 }
 _LONGEST = {"LO": 64, "SH": 16}
+_CONTROLS = frozenset(("Cc", "Cs", "Zl", "Zp"))  # no text; an ideographic space or a joiner is part of a name
 _IDENTIFIERS = frozenset(("PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID"))
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 _OFFSET = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")  # -1200 to +1400 (C.12.1)
@@ -74,7 +76,8 @@ def copied(header: Dataset, keyword: str) -> str:
 
     Identifiers stay as they are even if too long: a shortened accession number may be another patient's.
     """
-    value = "".join(character for character in text(header, keyword) if character.isprintable())
+    given = text(header, keyword)
+    value = "".join(character for character in given if unicodedata.category(character) not in _CONTROLS)
     vr = dictionary_VR(keyword)
     if vr == "DA":
         return valid_date(value)
@@ -174,10 +177,13 @@ def stamp(dataset: Dataset, study: StudyAnalysis, sop_class_uid: str, role: str)
 
 
 def local_moment(moment: datetime, offset: str) -> datetime:
-    """The moment in the time zone that the source's times are in, if it says so. offset: as "+0100" (C.12.1)."""
+    """The moment in the time zone that the source's times are in. offset: as "+0100" (C.12.1).
+
+    Most sources do not say, and mean the hospital's, which the machine's stands for.
+    """
     match = _OFFSET.fullmatch(offset)
     if match is None:
-        return moment
+        return moment.astimezone()
     shift = timedelta(hours=int(match[2]), minutes=int(match[3]))
     return moment.astimezone(timezone(-shift if match[1] == "-" else shift))
 

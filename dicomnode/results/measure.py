@@ -43,7 +43,7 @@ def box_corners(detection: Detection) -> list[tuple[float, float]]:
 def size_of(detection: Detection, spacing: PixelSpacing | None) -> Size:
     """Longest distance within the outline, or the longer side of the box where the model gives no outline."""
     row_mm, column_mm = (spacing.row_mm, spacing.column_mm) if spacing else (1.0, 1.0)
-    basis = f"pixel size from {spacing.source}" if spacing else "in pixels, the image states no pixel size"
+    basis = f"pixel size from {spacing.source}" if spacing else "in pixels, the image states no pixel size that can be"
     mask = detection.mask
     if mask is None or not mask.pixels.any():
         x0, y0, x1, y1 = detection.box

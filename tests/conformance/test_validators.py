@@ -20,7 +20,15 @@ from dicomnode.results.build import build_results, encode
 from dicomnode.results.options import DEFAULT, Options
 from dicomnode.results.succession import follow, identity_of, read_report
 from dicomnode.validation import VALIDATORS, validator_named
-from tests.dicomnode.results.samples import COLUMNS, ROWS, box_detection, disc_detection, forms, run_over
+from tests.dicomnode.results.samples import (
+    COLUMNS,
+    ROWS,
+    box_detection,
+    digital_header,
+    disc_detection,
+    forms,
+    run_over,
+)
 from tests.dicomnode.results.tree import walk
 from tests.support.validators import complaints
 
@@ -118,6 +126,16 @@ def test_results_over_real_headers_pass(name: str, test_data: Path, tmp_path: Pa
         said = passing(name, write_all(study, tmp_path))
         assert [line for lines in said.values() for line in lines] == [], study_name
         assert said
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_names_of_every_script_pass(name: str, tmp_path: Path) -> None:
+    """A patient's name in letters that are not Latin makes no object invalid."""
+    header = digital_header()
+    for patient in ("Ηλιάδη^Άννα", "Шумилова^Юлия", "Yamada^Hanako=山田\u3000花子^=やまだ^はなこ"):
+        header.PatientName = patient
+        said = passing(name, write_all(run_over([(header, [disc_detection()])]), tmp_path))
+        assert [line for lines in said.values() for line in lines] == [], patient
 
 
 def without_centre_and_version(dataset: Dataset) -> None:

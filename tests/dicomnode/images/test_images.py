@@ -297,6 +297,16 @@ def test_laterality(image: str, frame: str, series: str, expected: str | None) -
             PixelSpacing(0.7, 0.7, "Pixel Spacing"),
         ),
         ({"ImagerPixelSpacing": [0, 0.1]}, None),
+        ({"ImagerPixelSpacing": [85, 85]}, None),
+        ({"PixelSpacing": [1e-6, 0.1]}, None),
+        (
+            {"PixelSpacing": [85, 85], "ImagerPixelSpacing": [0.1, 0.1]},
+            PixelSpacing(0.1, 0.1, "Imager Pixel Spacing (at the detector, magnification not stated)"),
+        ),
+        (
+            {"PixelSpacing": [4, 4], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+            PixelSpacing(4.0, 4.0, "Pixel Spacing"),
+        ),
     ],
 )
 def test_pixel_spacing_says_where_it_is_from(attributes: dict[str, object], expected: PixelSpacing | None) -> None:

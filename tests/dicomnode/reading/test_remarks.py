@@ -152,3 +152,15 @@ def test_a_real_header_on_its_side(test_data: Path) -> None:
     """An old GE device stores a CC with the rows along the chest wall."""
     header = read_header(test_data / "dicom" / "headers-openrem" / "MG-Im-GE_Seno_1_ForPresentation.dcm")
     assert rules(header) == ["chest_wall_not_at_a_side"]
+
+
+@pytest.mark.parametrize("stated", [[85, 85], [0.1, 1e-6]])
+def test_a_pixel_size_that_cannot_be(stated: list[float]) -> None:
+    """It is told where it leaves sizes in pixels; beside a good one it does no harm."""
+    header = digital_header()
+    header.ImagerPixelSpacing = stated
+    assert rules(header) == ["impossible_pixel_size"]
+    (remark,) = remarks_on(header, None)
+    assert f"{stated[-1]:g} mm, which cannot be" in remark.sentence
+    header.PixelSpacing = [0.1, 0.1]
+    assert rules(header) == []

@@ -44,12 +44,12 @@ class Target:
     def __init__(self, node: NodeProcess, held: Path, tls: ssl.SSLContext | None, silence_s: float) -> None:
         self._node = node
         self._silence_s = silence_s
-        self._echoed_at = time.monotonic()
         self._held = held
         self._tls = tls
         self._process = Path("/proc") / str(node.number)
-        self._storing: RawAssociation | None = None
-        self._echoing = self._associate(VERIFICATION)
+        self._kept: dict[str, RawAssociation] = {}
+        self._answered_at: dict[str, float] = {}
+        self._associated(VERIFICATION)
         self._before = self.open_things()
         self.looks: list[Look] = []
         self.inputs = 0
@@ -66,13 +66,8 @@ class Target:
             self.echo()
 
     def echo(self) -> None:
-        """Verify by C-ECHO, over an association that has been open all along. Raises Broken.
-
-        Where the machine is so slow that it was silent for long, over another one.
-        """
-        if time.monotonic() - self._echoed_at > self._silence_s / 2:
-            self._echoing.close()
-            self._echoing = self._associate(VERIFICATION)
+        """Verify by C-ECHO, over an association that has been open all along. Raises Broken."""
+        echoing = self._associated(VERIFICATION)
         body = (
             element(0x0002, padded(VERIFICATION))
             + element(0x0100, struct.pack("<H", C_ECHO_RQ))
@@ -81,12 +76,12 @@ class Target:
         )
         command = element(0x0000, struct.pack("<I", len(body))) + body
         try:
-            answer = self._echoing.exchange([data_pdus(1, command, b"", self._echoing.maximum_pdu)])
+            answer = echoing.exchange([data_pdus(1, command, b"", echoing.maximum_pdu)])
         except (NotAccepted, OSError) as error:
             raise Broken(f"no answer to C-ECHO: {error}") from error
         if answer.status:
             raise Broken(f"C-ECHO was answered 0x{answer.status:04X}")
-        self._echoed_at = time.monotonic()
+        self._answered_at[VERIFICATION] = time.monotonic()
 
     def begin_to_watch(self) -> None:
         """What is open and held by now is no leak."""
@@ -116,9 +111,7 @@ class Target:
 
     def open_things(self) -> tuple[int, int]:
         """Threads and file descriptors, when the last connection has ended."""
-        if self._storing is not None:
-            self._storing.close()
-            self._storing = None
+        self._end(SOP_CLASS)
         return len(list((self._process / "task").iterdir())), len(list((self._process / "fd").iterdir()))
 
     def wait_for_calm(self, before: tuple[int, int]) -> None:
@@ -138,6 +131,20 @@ class Target:
         if errors := [line for line in self._node.lines(level="error") if not line["logger"].startswith("pynetdicom")]:
             raise Broken(f"an error that nobody foresaw: {errors[0]}")
 
+    def _associated(self, sop_class_uid: str) -> RawAssociation:
+        """The association that is kept open for it; a new one where it was silent for long, on a slow machine."""
+        if time.monotonic() - self._answered_at.get(sop_class_uid, 0.0) > self._silence_s / 2:
+            self._end(sop_class_uid)
+        if sop_class_uid not in self._kept:
+            self._kept[sop_class_uid] = self._associate(sop_class_uid)
+            self._answered_at[sop_class_uid] = time.monotonic()
+        return self._kept[sop_class_uid]
+
+    def _end(self, sop_class_uid: str) -> None:
+        kept = self._kept.pop(sop_class_uid, None)
+        if kept is not None:
+            kept.close()
+
     def _associate(self, sop_class_uid: str) -> RawAssociation:
         return RawAssociation.open(
             self._node.port,
@@ -150,14 +157,12 @@ class Target:
 
     def _store(self, data: bytes) -> None:
         """A well-formed request has an answer, whatever its dataset."""
-        if self._storing is None:
-            self._storing = self._associate(SOP_CLASS)
         try:
-            answer = self._storing.store(INSTANCE, data)
+            answer = self._associated(SOP_CLASS).store(INSTANCE, data)
         except (NotAccepted, OSError) as error:
-            self._storing.close()
-            self._storing = None
+            self._end(SOP_CLASS)
             raise Broken(f"a C-STORE request got no answer: {error}") from error
+        self._answered_at[SOP_CLASS] = time.monotonic()
         end = f"C-STORE 0x{answer.status:04X}"
         self.ends[end] = self.ends.get(end, 0) + 1
 
@@ -189,9 +194,8 @@ class Target:
 
     def close(self) -> None:
         """End the associations."""
-        self._echoing.close()
-        if self._storing is not None:
-            self._storing.close()
+        for sop_class_uid in list(self._kept):
+            self._end(sop_class_uid)
 
 
 @contextmanager

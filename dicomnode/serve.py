@@ -238,22 +238,30 @@ class WorkerProcess:
         """Start the worker, and again whenever it ends, until `stop` is set.
 
         One that cannot even start the first time, because of its model, ends the node: nobody may believe that
-        studies are analysed. Later it is tried for ever; a database that restarts must not end the node.
+        studies are analysed. Later it is tried for ever; a database that restarts must not end the node, nor a machine
+        that is short of memory or processes for a while.
         """
         first = True
         while not stop.is_set():
-            with subprocess.Popen(self._command, stdin=subprocess.PIPE) as process:  # noqa: S603  our own interpreter
-                code = self._wait(process, stop)
+            code, said = self._run_one(stop)
             if stop.is_set():
                 return
             if first and code == EXIT_CANNOT_START:
-                log.error("worker cannot start", hint="the line above says why")
+                log.error("worker cannot start", hint=said or "the line above says why")
                 self.exit_code = EXIT_CANNOT_START
                 stop.set()
                 return
             first = False
-            log.error("worker ended", exit_code=code, restart_in_s=RESTART_PAUSE_S)
+            log.error("worker ended", exit_code=code, reason=said, restart_in_s=RESTART_PAUSE_S)
             stop.wait(RESTART_PAUSE_S)
+
+    def _run_one(self, stop: threading.Event) -> tuple[int, str]:
+        """Run a worker until it ends: its exit code, and why there was none to run, else nothing."""
+        try:
+            with subprocess.Popen(self._command, stdin=subprocess.PIPE) as process:  # noqa: S603  our own interpreter
+                return self._wait(process, stop), ""
+        except OSError as error:
+            return EXIT_CANNOT_START, str(error)
 
     @staticmethod
     def _wait(process: subprocess.Popen[bytes], stop: threading.Event) -> int:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from dicomnode.assembly import Stores, process_name
 from dicomnode.config.sections import ModelSettings, TensorRtSection, TritonSection
 from dicomnode.config.settings import Settings
+from dicomnode.errors import ConfigurationError
 from dicomnode.logs import get_logger
 from dicomnode.reading.analysis import Model
 from dicomnode.reading.findings import CodedLabel, ScoreMeaning
@@ -40,8 +41,16 @@ NOT_SHOWN = "cancer_share is set, and the package has not shown that its probabi
 def open_model(
     settings: ModelSettings, tensorrt: TensorRtSection = TENSORRT, triton: TritonSection = NO_SERVER
 ) -> Model:
-    """A model package on its backend. Raises EngineError: a package or backend that cannot run is no surprise later."""
+    """A model package on its backend. Raises EngineError: a package or backend that cannot run is no surprise later.
+
+    Raises ConfigurationError where it is given a modality that it was not made for.
+    """
     package = load_any_package(find_package(settings.package))
+    if foreign := set(settings.modalities) - set(package.manifest.modalities):
+        raise ConfigurationError(
+            f"models: {settings.package} is given {', '.join(sorted(foreign))}, and its manifest was made for"
+            f" {', '.join(package.manifest.modalities)}: set modalities of the model to that"
+        )
     scores = ScoreMeaning()
     views: tuple[str, ...] = ()
     view_ms = None

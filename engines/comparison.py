@@ -17,6 +17,7 @@ from engines.evaluation.pool import auc, pooled
 from engines.factory import OPENERS, PRECISION, open_engine
 from engines.golden import Agreement, agreement, answers, golden_inputs, reference_answers
 from engines.package import ModelPackage
+from engines.rehearsal import rehearse
 from engines.trt.settings import TensorRtSettings
 
 REFERENCE = "onnxruntime"
@@ -144,7 +145,13 @@ def _less(value: float | None, other: float | None) -> float | None:
 
 
 def bench(package: ModelPackage, found: Sequence[Candidate], rounds: int = ROUNDS) -> list[Timed]:
-    """The time of each candidate on the golden inputs, interleaved, so that what else runs meets all."""
+    """The time of each candidate on the golden inputs, interleaved, so that what else runs meets all.
+
+    Raises PackageError where one gives no answers of a detector, whose time would say nothing.
+    """
+    for item in found:
+        if item.engine is not None:
+            rehearse(item.engine)
     golden = golden_inputs(package)
     running = [item.engine.backend for item in found if item.engine is not None]
     one = iter(_fastest([_runner(backend, golden[:1]) for backend in running], rounds))

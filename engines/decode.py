@@ -31,10 +31,10 @@ class DecodeSettings:
     outlines: searched in the image inside of the box, or drawn by a two-stage network.
     """
 
-    floor: float = 0.02
-    candidates: int = 100
-    overlap: float = 0.2
-    findings: int = 20
+    floor: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    candidates: Annotated[int, Field(ge=1)] = 100
+    overlap: Annotated[float, Field(gt=0, le=1)] = 0.2
+    findings: Annotated[int, Field(ge=1)] = 20
     outlines: OutlineKind = "classical"
     network: NetworkKind = "one-stage"
     region_share: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -139,6 +139,8 @@ def _checked(
     if name not in outputs:
         raise EngineOutputError(f"the network has no output named {name!r}; it has {', '.join(sorted(outputs))}")
     values = outputs[name][index]
+    if not np.issubdtype(values.dtype, np.floating):
+        raise EngineOutputError(f"the output {name!r} holds {values.dtype}; expected float32")
     fits = values.ndim == len(shape) and all(want in (None, has) for want, has in zip(shape, values.shape, strict=True))
     if not fits:
         raise EngineOutputError(f"the output {name!r} has shape {values.shape}; expected {_shape_text(shape)}")

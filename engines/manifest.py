@@ -1,10 +1,13 @@
 """The manifest of a model package: what it was made for, which kind of engine it is, and that engine's settings."""
 
+import codecs
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic_core import ErrorDetails
 
 from engines.components import ENGINE_NAME, ComponentSettings
 from engines.decode import DecodeSettings
@@ -13,10 +16,16 @@ from engines.preprocess import PreprocessSettings
 
 MANIFEST_FORMAT = 1
 SIZE_MULTIPLE = 32
-STRICT = ConfigDict(extra="forbid", strict=True)
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# Names stand in file names, here and on servers; words in results (LO, SH); codes of images in CS (PS3.5 section 6.2).
+Name = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+Word = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\\\x00-\x1f\x7f]+$")]
+ShortWord = Annotated[Word, Field(max_length=16)]
+Code = Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,16}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +35,10 @@ class Label:
     category: whether it is a lesion or a part of every body.
     """
 
-    name: Text
-    value: Annotated[str, Field(min_length=1, max_length=16)]
-    scheme: Annotated[str, Field(min_length=1, max_length=16)]
-    meaning: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Word
+    value: ShortWord
+    scheme: ShortWord
+    meaning: Word
     category: Literal["abnormality", "anatomy"] = "abnormality"
 
 
@@ -64,7 +73,7 @@ class Weights:
 
     file: Text
     precision: Literal["fp32", "fp16", "bf16", "int8"]
-    sha256: Annotated[str, Field(min_length=64, max_length=64)]
+    sha256: Digest
     size_bytes: Annotated[int, Field(gt=0)]
     guard_limit: Annotated[float, Field(gt=0)] | None = None
 
@@ -74,7 +83,7 @@ class GuardFile:
     """The input guard's statistics. file: its name in the package folder; limit: distances beyond it are refused."""
 
     file: Text
-    sha256: Annotated[str, Field(min_length=64, max_length=64)]
+    sha256: Digest
     limit: Annotated[float, Field(gt=0)]
 
 
@@ -90,13 +99,13 @@ class Manifest:
     """
 
     format: int
-    name: Text
-    version: Text
+    name: Name
+    version: Name
     description: Text
     intended_use: Text
     licence: Text
-    modalities: Annotated[tuple[Text, ...], Field(min_length=1)]
-    views: tuple[Text, ...]
+    modalities: Annotated[tuple[Code, ...], Field(min_length=1)]
+    views: tuple[Code, ...]
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1)]
     threshold: Share
     weights: Annotated[tuple[Weights, ...], Field(min_length=1)]
@@ -117,18 +126,19 @@ class RegionManifest:
 
     format: int
     engine: Literal["threshold-components"]
-    name: Text
-    version: Text
+    name: Name
+    version: Name
     description: Text
     intended_use: Text
     licence: Text
-    modalities: Annotated[tuple[Text, ...], Field(min_length=1)]
+    modalities: Annotated[tuple[Code, ...], Field(min_length=1)]
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1)]
     model_card: Text
     components: ComponentSettings
 
 
 AnyManifest = Manifest | RegionManifest
+KINDS: Mapping[object, type[AnyManifest]] = {"detector": Manifest, ENGINE_NAME: RegionManifest}
 
 
 def parse_manifest(text: bytes, origin: str) -> AnyManifest:
@@ -139,25 +149,38 @@ def parse_manifest(text: bytes, origin: str) -> AnyManifest:
     )
     for part in parts:
         with_config(STRICT)(part)
-    kind: type[AnyManifest] = RegionManifest if _engine_of(text) == ENGINE_NAME else Manifest
+    text = text.removeprefix(codecs.BOM_UTF8)  # as editors on Windows write it
+    engine = _engine_of(text)
+    if engine not in KINDS:
+        raise PackageError(f"{origin} is not a valid manifest: engine: there are {' and '.join(map(repr, KINDS))}")
     try:
-        manifest = TypeAdapter(kind).validate_json(text)
+        manifest = TypeAdapter(KINDS[engine]).validate_json(text)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors())
-        raise PackageError(f"{origin} is not a valid manifest: {wrong}") from error
+        raise PackageError(f"{origin} is not a valid manifest: {_wrong(error.errors())}") from error
     complaint = _complaint(manifest)
     if complaint:
         raise PackageError(f"{origin} is not a valid manifest: {complaint}")
     return manifest
 
 
+def _wrong(errors: Sequence[ErrorDetails]) -> str:
+    """Every wrong field, without the fields around it, which are wrong for that reason alone."""
+    places = [item["loc"] for item in errors]
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}"
+        for item in errors
+        if not any(place != item["loc"] and place[: len(item["loc"])] == item["loc"] for place in places)
+    )
+
+
 def _engine_of(text: bytes) -> object:
-    """What the manifest calls its engine; the validation that follows says what is wrong with it."""
+    """What the manifest calls its engine; of what is no manifest at all, the validation that follows says so."""
     try:
         content = json.loads(text)
     except ValueError:
-        return None
-    return content.get("engine") if isinstance(content, dict) else None
+        content = None
+    engine = content.get("engine", "detector") if isinstance(content, dict) else "detector"
+    return engine if isinstance(engine, str) else repr(engine)
 
 
 def _complaint(manifest: AnyManifest) -> str:
@@ -180,6 +203,10 @@ def _range_complaint(settings: ComponentSettings) -> str:
 def _detector_complaint(manifest: Manifest) -> str:
     if any(size <= 0 or size % SIZE_MULTIPLE for size in (manifest.preprocess.rows, manifest.preprocess.columns)):
         return f"preprocess.rows and preprocess.columns must be positive multiples of {SIZE_MULTIPLE}"
+    if manifest.preprocess.low_percentile >= manifest.preprocess.high_percentile:
+        return "preprocess.low_percentile must be below preprocess.high_percentile"
+    if manifest.decode.outlines == "learned" and manifest.decode.network != "two-stage":
+        return "decode.outlines is learned, and only a two-stage network draws any"
     if manifest.prompt_threshold is not None and manifest.prompt_threshold < manifest.threshold:
         return "prompt_threshold is below threshold, where nothing is reported"
     precisions = [item.precision for item in manifest.weights]

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import BackendUnavailable, InferenceError, PackageError
+from engines.signature import FLOAT32, INPUT_NAME, VIEWS, NetworkInput, check_inputs
 from engines.threads import processors
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession  # type: ignore[import-untyped]  # ships no stubs
+    from onnxruntime import InferenceSession, NodeArg  # type: ignore[import-untyped]  # ships no stubs
 
-INPUT_NAME = "images"
-VIEWS = "views"  # the name of the input's first length, where it is not fixed
+KINDS = {"tensor(float)": FLOAT32}  # the others keep the runtime's names
 
 
 @dataclass(slots=True)
@@ -65,7 +65,13 @@ def open_onnx(weights: Path, precision: str, threads: int, views: int | None = 1
         session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
     except errors as error:
         raise PackageError(f"ONNX Runtime cannot load {weights}: {error}") from error
+    check_inputs(weights, [_described(item) for item in session.get_inputs()])
     return OnnxBackend(session, precision, errors)
+
+
+def _described(given: "NodeArg") -> NetworkInput:
+    lengths = tuple(length if isinstance(length, int) else None for length in given.shape)
+    return NetworkInput(given.name, KINDS.get(given.type, given.type), lengths)
 
 
 def _native_errors(native: ModuleType) -> tuple[type[Exception], ...]:

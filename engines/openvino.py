@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import BackendUnavailable, InferenceError, PackageError
+from engines.signature import FLOAT32, NetworkInput, check_inputs
 from engines.threads import processors
 
+KINDS = {"f32": FLOAT32}  # the others keep the runtime's names
+
 if TYPE_CHECKING:
-    from openvino import InferRequest  # type: ignore[import-untyped]  # ships no stubs
+    from openvino import InferRequest, Output  # type: ignore[import-untyped]  # ships no stubs
 
 
 @dataclass(slots=True)
@@ -58,6 +61,7 @@ def open_openvino(weights: Path, precision: str, threads: int, at_once: int = 1)
         settings["INFERENCE_NUM_THREADS"] = threads or processors()
     try:
         network = core.read_model(weights)
+        check_inputs(weights, [_described(item) for item in network.inputs])
         if network.inputs[0].partial_shape[0].is_dynamic:
             network.reshape([1, *network.inputs[0].partial_shape[1:]])  # a shape that is known is planned better
         outputs = tuple(output.get_any_name() for output in network.outputs)  # a compiled one has inner names too
@@ -68,3 +72,9 @@ def open_openvino(weights: Path, precision: str, threads: int, at_once: int = 1)
     except RuntimeError as error:
         raise PackageError(f"OpenVINO cannot load {weights}: {error}") from error
     return OpenVinoBackend(requests, outputs, precision)
+
+
+def _described(given: "Output") -> NetworkInput:
+    lengths = tuple(None if length.is_dynamic else length.get_length() for length in given.partial_shape)
+    kind = given.element_type.get_type_name()
+    return NetworkInput(given.get_any_name(), KINDS.get(kind, kind), lengths)

@@ -8,6 +8,7 @@ from engines.decode import DecodeSettings
 from engines.errors import PackageError
 from engines.guard import Guard, read_guard
 from engines.manifest import Calibration, Label, Manifest, RegionManifest, Weights, parse_manifest
+from engines.onnx_file import outside_files
 from engines.preprocess import PreprocessSettings
 
 MANIFEST_NAME = "manifest.json"
@@ -144,11 +145,21 @@ def load_any_package(path: Path) -> ModelPackage | RegionPackage:
     if isinstance(manifest, Manifest):
         for item in manifest.weights:
             _verify("weights", path / item.file, item.sha256)
+            _check_whole(path / item.file)
         if manifest.guard:
             _verify("input guard", path / manifest.guard.file, manifest.guard.sha256)
     if not (path / manifest.model_card).is_file():
         raise PackageError(f"{path / manifest.model_card} is missing: a package carries its model card")
     return ModelPackage(path, manifest) if isinstance(manifest, Manifest) else RegionPackage(path, manifest)
+
+
+def _check_whole(file: Path) -> None:
+    """Raise PackageError where weights lie in another file: no digest covers it, so nobody would see it change."""
+    if others := outside_files(file):
+        raise PackageError(
+            f"{file} keeps weights in {', '.join(sorted(others))}, which its checksum does not cover: put them inside"
+            " (external_data=False of torch.onnx.export, or onnx.save(onnx.load(FILE), FILE), then the new checksum)"
+        )
 
 
 def _verify(what: str, file: Path, meant: str) -> None:
@@ -157,5 +168,5 @@ def _verify(what: str, file: Path, meant: str) -> None:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise PackageError(f"the {what} {file} cannot be read: {error.strerror}") from error
-    if digest != meant:
+    if digest != meant.lower():
         raise PackageError(f"{file} has SHA-256 {digest}, the manifest says {meant}: install the package again")

@@ -1,11 +1,12 @@
 """From a mammogram of any size to the network's input, with the exact way back; the same code trains and serves."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from engines.base import InputImage, Side
 from engines.breast import BreastRegion, NoBreastError, find_breast
@@ -35,10 +36,10 @@ class PreprocessSettings:
 
     rows: int = 640
     columns: int = 384
-    working_side: int = 800
-    largest_scale: float = 0.8
-    low_percentile: float = 1.0
-    high_percentile: float = 99.7
+    working_side: Annotated[int, Field(ge=64, le=8192)] = 800
+    largest_scale: Annotated[float, Field(ge=0.1, le=10)] = 0.8
+    low_percentile: Annotated[float, Field(ge=0, le=100)] = 1.0
+    high_percentile: Annotated[float, Field(ge=0, le=100)] = 99.7
     filter: Filter = "none"
 
 

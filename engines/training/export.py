@@ -9,7 +9,7 @@ import torch
 
 from engines.networks.one_stage import OneStageDetector, RawOutputs
 from engines.networks.two_stage import TwoStageDetector, TwoStageOutputs
-from engines.onnx import INPUT_NAME, VIEWS
+from engines.signature import INPUT_NAME, VIEWS
 from engines.trt.settings import LARGEST_BATCH
 
 OPSET = 18  # what TensorRT, OpenVINO and ONNX Runtime all read

@@ -15,8 +15,8 @@ from onnxruntime.quantization import (  # type: ignore[import-untyped]  # ships 
 )
 
 from engines.networks.one_stage import BOX_CHANNELS
-from engines.onnx import INPUT_NAME
 from engines.preprocess import to_batch
+from engines.signature import INPUT_NAME
 
 # Clip and Relu too, so that a convolution's range is what is left after them: quantised before its ReLU6, it spends
 # most of its 256 steps on values that are cut off at once, which cost 0.04 of image AUC.

@@ -18,7 +18,7 @@ from tritonclient.grpc import (  # type: ignore[import-untyped]  # the same
 from tritonclient.utils import InferenceServerException
 
 from engines.errors import BackendUnavailable, EngineOutputError, InferenceError
-from engines.onnx import INPUT_NAME
+from engines.signature import INPUT_NAME
 from engines.triton.settings import TritonSettings
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import BackendUnavailable, PackageError
-from engines.onnx import INPUT_NAME
+from engines.signature import INPUT_NAME
 from engines.trt.bindings import Bindings
 from engines.trt.settings import BuildSettings, Profile, profiles_for
 

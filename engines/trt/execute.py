@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engines.cuda_probe import missing_gpu
 from engines.errors import BackendUnavailable, DeviceLost, InferenceError, OutOfDeviceMemory
-from engines.onnx import INPUT_NAME
+from engines.signature import INPUT_NAME
 from engines.trt.bindings import Bindings
 from engines.trt.device import Device
 from engines.trt.opening import open_device

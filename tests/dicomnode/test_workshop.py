@@ -17,6 +17,7 @@ from dicomnode.config.sections import (
     TritonSection,
     WorkerSettings,
 )
+from dicomnode.errors import ConfigurationError
 from dicomnode.reading.analysis import Model
 from dicomnode.reading.findings import ScoreMeaning
 from dicomnode.working.abreast import Abreast
@@ -73,6 +74,12 @@ def test_a_network_that_cannot_answer_is_not_opened(tmp_path: Path) -> None:
     folder = write_package(tmp_path / "mine", "shape")
     with pytest.raises(PackageError, match="the output 'sides' has shape"):
         open_model(ModelSettings(package=str(folder), backend="onnxruntime"))
+
+
+def test_a_package_gets_no_modality_that_it_was_not_made_for() -> None:
+    """A CT package under the default modality, as one setting that was forgotten would have it."""
+    with pytest.raises(ConfigurationError, match=r"ct-lung is given MG, and its manifest was made for CT: set modal"):
+        open_model(ModelSettings(package="ct-lung"))
 
 
 @pytest.mark.parametrize(("threads", "at_once"), [(1, 1), (3, 3), (0, min(MOST, processors()))])

@@ -79,6 +79,21 @@ def test_a_package_is_found_by_name_and_by_path(package: Path) -> None:
         (lambda m: m["preprocess"].update(filter="sobel"), "preprocess.filter: "),
         (lambda m: m["preprocess"].update(rows=650), "multiples of 32"),
         (lambda m: m["decode"].update(nms=1), "decode.nms: "),
+        (lambda m: m["decode"].update(findings=0), "decode.findings: "),
+        (lambda m: m["decode"].update(overlap=7.0), "decode.overlap: "),
+        (lambda m: m["decode"].update(floor=1.0), "decode.floor: "),
+        (lambda m: m["decode"].update(network="one-stage", outlines="learned"), "only a two-stage network draws"),
+        (lambda m: m["preprocess"].update(largest_scale=0.0), "preprocess.largest_scale: "),
+        (lambda m: m["preprocess"].update(working_side=0), "preprocess.working_side: "),
+        (lambda m: m["preprocess"].update(high_percentile=500.0), "preprocess.high_percentile: "),
+        (lambda m: m["preprocess"].update(low_percentile=99.8), "low_percentile must be below"),
+        (lambda m: m["score_calibration"].update(intercept=float("inf")), "score_calibration.intercept: "),
+        (lambda m: m.update(engine="detektor"), "engine: there are 'detector' and 'threshold-components'"),
+        (lambda m: m.update(name="my/mass"), "name: "),
+        (lambda m: m.update(version="1" * 65), "version: "),
+        (lambda m: m.update(modalities=["mg"]), "modalities.0: "),
+        (lambda m: m.update(views=["mlo"]), "views.0: "),
+        (lambda m: m["labels"][0].update(meaning="Mass\\Knoten"), "labels.0.meaning: "),
         (lambda m: m.update(prompt_threshold=0.01), "prompt_threshold is below threshold"),
         (lambda m: m.update(malignancy_is_probability=True), "malignancy_is_probability: "),
         (lambda m: m["probability_of_cancer"].update(share=1.0), "probability_of_cancer.share: "),
@@ -94,6 +109,21 @@ def test_each_fault_of_a_manifest_is_named(package: Path, change: Change, compla
     with pytest.raises(PackageError, match=complaint) as caught:
         load_package(package)
     assert "manifest.json" in str(caught.value)
+
+
+def test_only_the_field_itself_is_named(package: Path) -> None:
+    """Not the list around it, which is wrong for that reason alone."""
+    _edit(package, lambda m: m["labels"][0].update(value=4147007))
+    with pytest.raises(PackageError, match=r"manifest: labels\.0\.value: [^;]*$"):
+        load_package(package)
+
+
+def test_what_windows_writes_is_read(package: Path) -> None:
+    """A byte order mark before the manifest, and a digest in capital letters."""
+    _edit(package, lambda m: m["weights"][0].update(sha256=m["weights"][0]["sha256"].upper()))
+    file = package / "manifest.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert load_package(package).name == "mammo-mass"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}'])

@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
 
 from engines.base import Analysed
+from engines.comparison import Candidate, bench
 from engines.errors import EngineOutputError, PackageError
 from engines.factory import open_engine
 from engines.golden import golden_inputs, reference_answers
@@ -27,21 +28,44 @@ def test_the_documented_manifest_makes_a_package_that_finds(tmp_path: Path) -> N
     assert best.box[1] < 500 < best.box[3]
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("fault", "takes"),
+    [
+        ("input", r"'pictures', float32 \(1, 3, 640, 384\)"),
+        ("second", r"'images', float32 \(1, 3, 640, 384\) and 'age', float32 \(1\)"),
+        ("half", r"'images', \S*f\S*16\S* \(1, 3, 640, 384\)"),
+        ("planes", r"'images', float32 \(1, 1, 640, 384\)"),
+    ],
+)
+def test_every_backend_refuses_the_same_inputs(tmp_path: Path, backend: str, fault: Fault, takes: str) -> None:
+    """What one would convert or ignore, and another refuse at the first image, none opens."""
+    pytest.importorskip(backend)
+    package = load_package(write_package(tmp_path / "mine", fault))
+    with pytest.raises(PackageError, match=rf"network\.onnx takes {takes}; needed is 'images' alone, float32"):
+        open_engine(package, backend, 1)
+
+
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ("input", "ONNX Runtime failed"),
         ("size", "ONNX Runtime failed"),
         ("name", "no output named 'heat'; it has heatmap, malignancy, sides"),
         ("shape", r"the output 'sides' has shape \(2, 80, 48\); expected \(4, any, any\)"),
         ("nan", "the output 'heat' holds values that are not finite"),
+        ("whole", "the output 'heat' holds int64; expected float32"),
+        ("sigmoid", "the output 'heat' lies within 0..1 everywhere"),
     ],
 )
 def test_a_network_that_cannot_answer_is_told_with_its_package(tmp_path: Path, fault: Fault, told: str) -> None:
-    """Before any study ends as one that could not be processed."""
-    engine = open_engine(load_package(write_package(tmp_path / "mine", fault)), "onnxruntime", 1)
-    with pytest.raises(PackageError, match=f"the package my-mass 1.0 in .*mine: .*{told}"):
+    """Before any study ends as one that could not be processed, and before it is timed."""
+    package = load_package(write_package(tmp_path / "mine", fault))
+    engine = open_engine(package, "onnxruntime", 1)
+    said = f"the package my-mass 1.0 in .*mine: .*{told}"
+    with pytest.raises(PackageError, match=said):
         rehearse(engine)
+    with pytest.raises(PackageError, match=said):
+        bench(package, [Candidate("onnxruntime", "fp32", engine)], 1)
 
 
 def test_what_is_no_answer_is_no_reference(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from onnx import helper
 
 from engines import package as packages
 
-Fault = Literal["", "input", "size", "name", "shape", "nan"]
+Fault = Literal["", "input", "second", "half", "planes", "size", "name", "shape", "nan", "whole", "sigmoid"]
 
 README = Path(packages.__file__).parent / "models" / "README.md"
-FLOAT = onnx.TensorProto.FLOAT
+FLOAT, HALF, WHOLE = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64
 
 
 def documented_manifest() -> dict[str, object]:
@@ -45,24 +45,39 @@ def _write_network(path: Path, fault: Fault, views: int | str) -> None:
     images = "pictures" if fault == "input" else "images"
     heat = "heatmap" if fault == "name" else "heat"
     sides = 2 if fault == "shape" else 4
+    raw = "raw" if fault in {"whole", "sigmoid"} else heat
     nodes = [
-        helper.make_node("AveragePool", [images], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
-        helper.make_node("Conv", ["cells", "contrast", "bias"], [heat]),
+        helper.make_node("Cast", [images], ["floats"], to=FLOAT),
+        helper.make_node("AveragePool", ["floats"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Conv", ["cells", "contrast", "bias"], [raw]),
         helper.make_node("Conv", ["cells", "nothing", "side"], ["sides"]),
         helper.make_node("Conv", ["cells", "contrast", "bias"], ["malignancy"]),
     ]
+    if fault == "whole":
+        nodes.append(helper.make_node("Cast", [raw], [heat], to=WHOLE))
+    if fault == "sigmoid":
+        nodes.append(helper.make_node("Sigmoid", [raw], [heat]))
+    planes = 1 if fault == "planes" else 3
     weights = {
-        "contrast": np.array([0, 0, 12], np.float32).reshape(1, 3, 1, 1),
+        "contrast": np.array([0, 0, 12][-planes:], np.float32).reshape(1, planes, 1, 1),
         "bias": np.array([np.nan if fault == "nan" else -3.0], np.float32),
-        "nothing": np.zeros((sides, 3, 1, 1), np.float32),
+        "nothing": np.zeros((sides, planes, 1, 1), np.float32),
         "side": np.full(sides, 1.0, np.float32),
     }
     shapes = {heat: 1, "sides": sides, "malignancy": 1}
+    kinds = {heat: WHOLE if fault == "whole" else FLOAT, "sides": FLOAT, "malignancy": FLOAT}
+    inputs = [helper.make_tensor_value_info(images, HALF if fault == "half" else FLOAT, [views, planes, rows, columns])]
+    if fault == "second":
+        inputs.append(helper.make_tensor_value_info("age", FLOAT, [1]))
+        nodes.append(helper.make_node("Identity", ["age"], ["unused"]))
     graph = helper.make_graph(
         nodes,
         "small",
-        [helper.make_tensor_value_info(images, FLOAT, [views, 3, rows, columns])],
-        [helper.make_tensor_value_info(name, FLOAT, [views, n, rows // 8, columns // 8]) for name, n in shapes.items()],
+        inputs,
+        [
+            helper.make_tensor_value_info(name, kinds[name], [views, n, rows // 8, columns // 8])
+            for name, n in shapes.items()
+        ],
         [onnx.numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)

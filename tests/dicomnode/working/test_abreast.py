@@ -25,8 +25,9 @@ from engines.base import Analysed, Engine, EngineDescription, ImageOutcome, Inpu
 from engines.errors import DeviceLost, InferenceError
 from engines.factory import open_engine
 from engines.joining import JoiningBackend, JoiningDetector
-from engines.onnx import VIEWS, OnnxBackend, open_onnx
+from engines.onnx import OnnxBackend, open_onnx
 from engines.package import load_package
+from engines.signature import VIEWS
 from storage import queue
 from storage.lifecycle import JobState
 from tests.support.engine import FakeEngine, model

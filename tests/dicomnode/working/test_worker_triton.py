@@ -19,8 +19,8 @@ from dicomnode.config.sections import (
 from dicomnode.working.worker import Worker
 from dicomnode.workshop import rounds_of_work
 from engines.factory import open_engine
-from engines.onnx import VIEWS
 from engines.package import find_package, load_package
+from engines.signature import VIEWS
 from engines.triton.repository import export_repository
 from engines.triton.settings import TritonSettings
 from storage import outbox

@@ -18,8 +18,9 @@ from engines.networks.two_stage import (
     refined,
     sample_regions,
 )
-from engines.onnx import VIEWS, open_onnx
+from engines.onnx import open_onnx
 from engines.openvino import open_openvino
+from engines.signature import VIEWS
 from engines.training.export import export_onnx
 from engines.trt.process import run_child
 from engines.trt.settings import ONE_VIEW, STUDY, BuildSettings

@@ -6,19 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from dicomnode.demo.progress import StudyProgress
-from dicomnode.demo.reading import ReturnedFinding, read_left_out
+from dicomnode.demo.reading import ReturnedFinding, read_analysed
 from dicomnode.demo.truth import KNOWN_LESIONS
 from dicomnode.errors import ImageError
 from dicomnode.images import load_image
 from dicomnode.reading.pictures import draw_view
-from dicomnode.results.tracking import image_name
 from engines.base import Detection, Mask
 
 
 def draw_views(study: StudyProgress, findings: Sequence[ReturnedFinding], out: Path) -> list[Path]:
     """A PNG for every view of the study that can be decoded; their paths."""
     pictures = []
-    left_out = read_left_out([item.path for item in study.returned])
+    analysed = read_analysed([item.path for item in study.returned])
     for number, source in enumerate(study.sources, start=1):
         try:
             image = load_image(source.path)
@@ -27,7 +26,7 @@ def draw_views(study: StudyProgress, findings: Sequence[ReturnedFinding], out: P
         found = [_detection(item) for item in findings if item.sop_instance_uid == source.sop_instance_uid]
         known = [lesion.box for lesion in KNOWN_LESIONS.get(source.sop_instance_uid, ())]
         path = out / f"{study.name}-view-{number}.png"
-        path.write_bytes(draw_view(image, found, known, analysed=image_name(image.header) not in left_out))
+        path.write_bytes(draw_view(image, found, known, analysed=source.sop_instance_uid in analysed))
         pictures.append(path)
     return pictures
 

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.uid import Comprehensive3DSRStorage
+
+from dicomnode.results.succession import read_report
 
 # Concept names (code value, coding scheme) that the report of TID 1500 uses.
 TRACKING_UID = ("112040", "DCM")
@@ -15,7 +18,6 @@ FINDING = ("121071", "DCM")
 IMAGE_REGION = ("111030", "DCM")
 CERTAINTY = ("111012", "DCM")
 SUMMARY = ("121111", "DCM")
-NOT_ANALYSED = "Not analysed: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,11 @@ def read_summary(path: Path) -> str:
     )
 
 
-def read_left_out(paths: Sequence[Path]) -> frozenset[str]:
-    """Names of the views that the returned reports say were not analysed, as "left CC"."""
-    reports = [item for item in map(dcmread, paths) if item.Modality == "SR"]
-    texts = [str(item.TextValue) for report in reports for item in _walk(report) if "TextValue" in item]
-    told = [text.removeprefix(NOT_ANALYSED) for text in texts if text.startswith(NOT_ANALYSED)]
-    return frozenset(text.partition(". ")[0] for text in told)
+def read_analysed(paths: Sequence[Path]) -> frozenset[str]:
+    """SOP Instance UIDs of the images that the returned reports say were analysed."""
+    documents = [item for item in map(dcmread, paths) if item.SOPClassUID == Comprehensive3DSRStorage]
+    reports = [read_report(document) for document in documents]
+    return frozenset(uid for report in reports if not report.failed for uid in report.images)
 
 
 def _walk(item: Dataset) -> Iterator[Dataset]:

@@ -13,6 +13,7 @@ from dicomnode.errors import ImageError
 from dicomnode.images import SourceImage, load_image, read_header
 from dicomnode.logs import Stopwatch, get_logger
 from dicomnode.reading.findings import (
+    NOTHING_TO_ANALYSE,
     AnalysedImage,
     AnalysedVolume,
     CodedLabel,
@@ -22,6 +23,7 @@ from dicomnode.reading.findings import (
     ScoreMeaning,
     StudyAnalysis,
 )
+from dicomnode.reading.order import in_reading_order
 from dicomnode.reading.reader import to_input
 from dicomnode.reading.remarks import remarks_on
 from dicomnode.reading.selection import SelectionPolicy, select
@@ -31,8 +33,6 @@ from engines.threads import in_threads
 from engines.volume import VolumeEngine
 
 log = get_logger(__name__)
-
-NOTHING_TO_ANALYSE = "No image of this study could be analysed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _analyse_images(
         if isinstance(outcome, Analysed):
             analysed.append(AnalysedImage(source, outcome.detections, _remarks(source, outcome, views)))
         else:
-            refused.append(NotAnalysed(source.header, outcome.reason, excluded_by_rule=False))
+            refused.append(NotAnalysed(source.header, outcome.reason, excluded_by_rule=False, refused=True))
     return analysed, refused
 
 
@@ -164,7 +164,7 @@ def _read_headers(files: Sequence[StudyFile]) -> tuple[dict[str, Path], list[Dat
         except ImageError as error:
             log.warning("unreadable", sop_instance_uid=file.sop_instance_uid, reason=str(error))
             unreadable.append(NotAnalysed(_bare_header(file), str(error), excluded_by_rule=False))
-    return paths, headers, unreadable
+    return paths, in_reading_order(headers), unreadable
 
 
 def _bare_header(file: StudyFile) -> Dataset:

@@ -12,6 +12,8 @@ from dicomnode.images.stack import SliceStack
 from engines.base import Detection, EngineDescription
 from engines.volume import Region
 
+NOTHING_TO_ANALYSE = "No image of this study could be analysed."
+
 
 class ResultKind(Enum):
     """Kinds of result object that a destination can ask for."""
@@ -90,11 +92,15 @@ class AnalysedVolume:
 
 @dataclass(frozen=True, slots=True)
 class NotAnalysed:
-    """An image that was left out or could not be read. reason: one plain sentence for the radiologist."""
+    """An image that was left out, could not be read, or was refused by the model, as out of what it was made for.
+
+    reason: one plain sentence for the radiologist.
+    """
 
     header: Dataset
     reason: str
     excluded_by_rule: bool
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

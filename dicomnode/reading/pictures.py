@@ -18,6 +18,7 @@ Line = tuple[str, tuple[int, int, int]]  # words and their colour
 FOUND = (0, 191, 255)  # amber, in OpenCV's order blue, green, red
 KNOWN = (255, 200, 60)  # light blue: told apart from amber by the colour-blind too
 PLAIN = (230, 230, 230)
+WARNING = (110, 110, 255)  # light red
 CAPTION = "Research software. Not for clinical use."
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 MARGIN = 6
@@ -37,7 +38,8 @@ def draw_view(
     known: boxes of lesions whose truth is known, x0, y0, x1, y1 in source pixels. size_px: longer side of the view.
     analysed: an image that was not is never said to be without findings.
     """
-    picture = render(image, detections, known, size_px, analysed=analysed)
+    drawn = [(detection, words_of(detection)) for detection in detections]
+    picture = render(image, drawn, _legend(image, detections, known, analysed=analysed), size_px, known)
     written, png = cv2.imencode(".png", picture)
     if not written:
         raise DicomnodeError("The picture could not be written as PNG.")
@@ -53,16 +55,14 @@ def contours(mask: Mask) -> list[NDArray[np.float64]]:
 
 def render(
     image: SourceImage,
-    detections: Sequence[Detection],
-    known: Sequence[Box],
+    drawn: Sequence[tuple[Detection, str]],
+    lines: Sequence[Line],
     size_px: int,
-    remarks: Sequence[str] = (),
-    *,
-    analysed: bool = True,
+    known: Sequence[Box] = (),
 ) -> Picture:
     """The picture before encoding: uint8 (rows, columns, 3), blue, green, red. The view is at the top left.
 
-    remarks: sentences that go into the strip below the view, between what was found and the caption.
+    drawn: findings, each with its label. lines: for the strip below the view, above the caption.
     """
     rows, columns = image.stored.shape
     scale = max(size_px, _SMALLEST) / max(rows, columns)
@@ -72,20 +72,35 @@ def render(
     thickness = max(round(size_px / 600), 1)
     for box in known:
         _box(picture, box, scale, KNOWN, thickness)
-    for detection in detections:
+    for detection, _ in drawn:
         if detection.mask is not None:
             _outline(picture, detection.mask, scale, thickness)
         _box(picture, detection.box, scale, FOUND, thickness)
-    for detection in detections:
-        _label(picture, detection, scale, size_px)
-    outcome = _outcome(len(detections)) if analysed else "not analysed"
-    return _with_caption(picture, _legend(image, outcome, detections, known, remarks), size_px)
+    for detection, words in drawn:
+        _label(picture, detection, words, scale, size_px)
+    return _with_caption(picture, lines, size_px)
 
 
-def render_words(sentences: Sequence[str], size_px: int) -> Picture:
-    """A page for a study of which nothing can be drawn: the sentences and the caption. uint8 (rows, size_px, 3)."""
-    blank = np.zeros((size_px // 4, size_px, 3), dtype=np.uint8)
-    return _with_caption(blank, [(words, PLAIN) for words in (*sentences, CAPTION)], size_px)
+def render_words(headline: Line, sentences: Sequence[str], size_px: int) -> Picture:
+    """A page for a study of which nothing can be drawn: a large headline, the sentences and the caption.
+
+    uint8 (rows, size_px, 3), blue, green, red.
+    """
+    blank = np.zeros((size_px // 24, size_px, 3), dtype=np.uint8)
+    headed = _with_strip(blank, [headline], size_px / 1000)
+    return _with_caption(headed, [(words, PLAIN) for words in sentences], size_px)
+
+
+def words_of(detection: Detection) -> str:
+    """Its label in a picture. A bare per cent reads as the risk of cancer."""
+    return f"{detection.label}, score {100 * detection.score:.0f} %"
+
+
+def outcome_of(name: str, count: int) -> Line:
+    """The line about one view. name: of the view; count: of its findings."""
+    if not count:
+        return f"{name}: no candidate finding", PLAIN
+    return f"{name}: {count} candidate finding{'' if count == 1 else 's'}", FOUND
 
 
 def _corner(x: float, y: float, scale: float) -> tuple[int, int]:
@@ -102,8 +117,7 @@ def _outline(picture: Picture, mask: Mask, scale: float, thickness: int) -> None
     cv2.polylines(picture, polygons, True, FOUND, thickness, cv2.LINE_AA)
 
 
-def _label(picture: Picture, detection: Detection, scale: float, size_px: int) -> None:
-    words = f"{detection.label}, score {100 * detection.score:.0f} %"  # a bare per cent reads as the risk of cancer
+def _label(picture: Picture, detection: Detection, words: str, scale: float, size_px: int) -> None:
     size = size_px / 1600
     (width, height), base = cv2.getTextSize(words, FONT, size, 1)
     x, top = _corner(detection.box[0], detection.box[1], scale)
@@ -115,24 +129,20 @@ def _label(picture: Picture, detection: Detection, scale: float, size_px: int) -
     cv2.putText(picture, words, (x, y), FONT, size, FOUND, 1, cv2.LINE_AA)
 
 
-def _outcome(count: int) -> str:
-    return f"{count} candidate finding{'' if count == 1 else 's'}" if count else "no candidate finding"
-
-
-def _legend(
-    image: SourceImage, outcome: str, detections: Sequence[Detection], known: Sequence[Box], remarks: Sequence[str]
-) -> list[Line]:
+def _legend(image: SourceImage, detections: Sequence[Detection], known: Sequence[Box], *, analysed: bool) -> list[Line]:
     side = {"L": "left", "R": "right"}.get(image.laterality or "", "")
     name = " ".join(part for part in (side, image.view or "") if part) or "view"
-    lines = [(f"{name}: {outcome}", FOUND if detections else PLAIN)]
-    if known:
-        lines.append(("known lesion (reference)", KNOWN))
-    return [*lines, *((remark, PLAIN) for remark in remarks), (CAPTION, PLAIN)]
+    lines = [outcome_of(name, len(detections)) if analysed else (f"{name}: not analysed", PLAIN)]
+    return [*lines, ("known lesion (reference)", KNOWN)] if known else lines
 
 
 def _with_caption(picture: Picture, lines: Sequence[Line], size_px: int) -> Picture:
+    """The picture with the lines and the caption below it."""
+    return _with_strip(picture, [*lines, (CAPTION, PLAIN)], size_px / 1600)
+
+
+def _with_strip(picture: Picture, lines: Sequence[Line], size: float) -> Picture:
     """The picture with a strip below it, at least as wide as the caption; longer lines are wrapped."""
-    size = size_px / 1600
     (caption, height), base = cv2.getTextSize(CAPTION, FONT, size, 1)
     step = height + base + 4
     width = max(picture.shape[1], caption + 2 * MARGIN)

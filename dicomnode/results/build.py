@@ -93,9 +93,9 @@ def _presentations(
 
 
 def _captures(
-    study: StudyAnalysis, source: Dataset, _findings: Sequence[TrackedFinding], _options: Options
+    study: StudyAnalysis, source: Dataset, findings: Sequence[TrackedFinding], _options: Options
 ) -> Iterator[Dataset]:
-    yield from build_captures(study, source)
+    yield from build_captures(study, source, findings)
 
 
 def _rejection_notes(

@@ -5,7 +5,7 @@ study below. RGB, because every viewer shows it and amber is told from tissue wh
 is in the pixels; the header has it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
@@ -14,11 +14,11 @@ from dicomnode.attributes import text
 from dicomnode.images import SourceImage
 from dicomnode.images.mammography import Laterality, read_laterality, read_patient_orientation
 from dicomnode.reading.findings import AnalysedImage, StudyAnalysis
-from dicomnode.reading.pictures import Picture, render, render_words
+from dicomnode.reading.pictures import PLAIN, WARNING, Picture, outcome_of, render, render_words, words_of
 from dicomnode.results import codes
 from dicomnode.results.content import code_item
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE, carry_lossiness, patient_and_study, run_uid, stamp
-from dicomnode.results.tracking import source_role
+from dicomnode.results.tracking import TrackedFinding, analysed_names, source_role
 from dicomnode.results.wording import verdict
 
 SERIES_NUMBER = 8005
@@ -27,13 +27,16 @@ MOST_VIEWS = 16  # beyond it is a stack of slices, of which only those with find
 MOST_REMARKS = 8
 
 
-def build_captures(study: StudyAnalysis, source: Dataset) -> Iterator[Dataset]:
+def build_captures(study: StudyAnalysis, source: Dataset, findings: Sequence[TrackedFinding]) -> Iterator[Dataset]:
     """The pictures of a run, one page of words where there is none. source: header that the patient is copied from."""
-    remarks = _remarks(study)
+    outcome, remarks = _words(study)
     views = _views(study)
-    for number, view in enumerate(views, start=1):
+    for number, (view, name) in enumerate(views, start=1):
         header = view.source.header
-        picture = render(view.source, view.detections, (), SIZE_PX, remarks)
+        own = [finding for finding in findings if finding.image is view]
+        drawn = [(finding.detection, f"{finding.number}: {words_of(finding.detection)}") for finding in own]
+        below = [outcome_of(name, len(drawn)), *((words, PLAIN) for words in (f"Study: {outcome}", *remarks))]
+        picture = render(view.source, drawn, below, SIZE_PX)
         dataset = _capture(study, header, f"sc/{source_role(view.source)}", number, picture)
         dataset.PatientOrientation = list(read_patient_orientation(header) or ())  # the view keeps its way up
         _say_side(dataset, read_laterality(header))
@@ -42,26 +45,27 @@ def build_captures(study: StudyAnalysis, source: Dataset) -> Iterator[Dataset]:
         carry_lossiness(header, dataset)
         yield dataset
     if not views:
-        page = _capture(study, source, "sc", 1, render_words(remarks, SIZE_PX))
+        headline = outcome, WARNING if study.failure else PLAIN
+        page = _capture(study, source, "sc", 1, render_words(headline, remarks, SIZE_PX))
         page.PatientOrientation = []
         _say_side(page, None)
         page.DerivationDescription = f"Outcome of the study in words. {NOT_FOR_CLINICAL_USE}"
         yield page
 
 
-def _views(study: StudyAnalysis) -> list[AnalysedImage]:
-    views = list(study.analysed)
-    return views if len(views) <= MOST_VIEWS else [view for view in views if view.detections]
+def _views(study: StudyAnalysis) -> list[tuple[AnalysedImage, str]]:
+    views = list(zip(study.analysed, analysed_names(study), strict=True))
+    return views if len(views) <= MOST_VIEWS else [(view, name) for view, name in views if view.detections]
 
 
-def _remarks(study: StudyAnalysis) -> list[str]:
-    """The outcome and what the reader must know; the end of a long list is in the report."""
+def _words(study: StudyAnalysis) -> tuple[str, list[str]]:
+    """The outcome, and what the reader must know; the end of a long list is in the report."""
     outcome = verdict(study)
     remarks = [remark for remark in outcome.remarks if remark != NOT_FOR_CLINICAL_USE]  # the caption
     more = len(remarks) - MOST_REMARKS
     if more > 0:
         remarks[MOST_REMARKS:] = [f"{more} more remarks are in the report."]
-    return [f"Study: {outcome.sentence}", *remarks]
+    return outcome.sentence, remarks
 
 
 def _capture(study: StudyAnalysis, header: Dataset, role: str, number: int, picture: Picture) -> Dataset:

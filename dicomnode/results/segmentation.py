@@ -36,7 +36,7 @@ from dicomnode.results.segments import (
     identity_of,
     set_dimension_organization,
 )
-from dicomnode.results.tracking import TrackedFinding, site_of, source_name, source_role
+from dicomnode.results.tracking import TrackedFinding, site_of, source_role
 from engines.base import EngineDescription, Mask
 
 
@@ -84,7 +84,7 @@ def build_segmentation(
     )
     dataset.update(patient_and_study(image.header))
     stamp(dataset, study, dataset.SOPClassUID, role)
-    dataset.SeriesDescription = series_description(engine, source_name(image))
+    dataset.SeriesDescription = series_description(engine, findings[0].image_name)
     # Type 2C where there is no Image Orientation (Patient) (C.7.6.1); highdicom leaves it out.
     dataset.PatientOrientation = list(read_patient_orientation(image.header) or ())
     if image.frame is not None:

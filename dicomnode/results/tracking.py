@@ -1,5 +1,6 @@
 """Findings with the names that tie the same finding together across report, segmentation and what comes later."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydicom import Dataset
@@ -7,22 +8,25 @@ from pydicom.sr.coding import Code
 
 from dicomnode.attributes import flag, text
 from dicomnode.images import SourceImage
-from dicomnode.images.mammography import is_digitised_film, is_mammogram, read_laterality, read_view
+from dicomnode.images.mammography import is_digitised_film, is_mammogram
 from dicomnode.reading.findings import AnalysedImage, StudyAnalysis
 from dicomnode.results import codes
 from dicomnode.results.identity import run_uid
+from dicomnode.results.naming import names_of
 from engines.base import Detection
-
-SIDE_NAMES = {"L": "left", "R": "right"}
 
 
 @dataclass(frozen=True, slots=True)
 class TrackedFinding:
-    """A detection on its image. number: in the study; identifier: for people; uid: for machines; label: its code."""
+    """A detection on its image. number: in the study; identifier: for people; uid: for machines; label: its code.
+
+    image_name: which image of the study it is, in a radiologist's words.
+    """
 
     image: AnalysedImage
     detection: Detection
     number: int
+    image_name: str
     identifier: str
     uid: str
     label: Code
@@ -31,23 +35,35 @@ class TrackedFinding:
 def track(study: StudyAnalysis) -> list[TrackedFinding]:
     """All findings of a run, numbered through the study. Raises KeyError for a label that the package does not have."""
     labels = {item.label: Code(item.value, item.scheme, item.meaning) for item in study.labels}
-    found = [(image, index, detection) for image in study.analysed for index, detection in enumerate(image.detections)]
+    names = analysed_names(study)
+    found = [
+        (image, name, index, detection)
+        for image, name in zip(study.analysed, names, strict=True)
+        for index, detection in enumerate(image.detections)
+    ]
     return [
         TrackedFinding(
             image=image,
             detection=detection,
             number=number,
-            identifier=f"Finding {number} ({source_name(image.source)})",
+            image_name=name,
+            identifier=f"Finding {number} ({name})",
             uid=run_uid(study.run, "finding", source_role(image.source), str(index)),
             label=labels[detection.label],
         )
-        for number, (image, index, detection) in enumerate(found, start=1)
+        for number, (image, name, index, detection) in enumerate(found, start=1)
     ]
 
 
-def source_name(source: SourceImage) -> str:
-    """What a radiologist calls an analysed image, with its frame where it is one of several."""
-    name = image_name(source.header)
+def analysed_names(study: StudyAnalysis) -> list[str]:
+    """What a radiologist calls each analysed image, no two alike; with its frame where it is one of several."""
+    names = names_of(image.source.header for image in study.analysed)
+    return [_name_in(names, image.source) for image in study.analysed]
+
+
+def _name_in(names: Mapping[str, str], source: SourceImage) -> str:
+    """Its name among those of the study, with its frame where it is one of several."""
+    name = names[text(source.header, "SOPInstanceUID")]
     return name if source.frame is None else f"{name} frame {source.frame}"
 
 
@@ -55,18 +71,6 @@ def source_role(source: SourceImage) -> str:
     """Names an analysed image in this run; see identity.run_uid."""
     uid = text(source.header, "SOPInstanceUID")
     return uid if source.frame is None else f"{uid}/{source.frame}"
-
-
-def image_name(header: Dataset) -> str:
-    """What a radiologist calls the image: "left MLO", else its number, else its UID."""
-    side = SIDE_NAMES.get(read_laterality(header) or "", "")
-    name = " ".join(part for part in (side, read_view(header)) if part)
-    if name:
-        return name
-    series, instance = text(header, "SeriesNumber"), text(header, "InstanceNumber")
-    if series and instance:
-        return f"series {series} image {instance}"
-    return f"instance {text(header, 'SOPInstanceUID')}"
 
 
 def site_of(header: Dataset) -> Code | None:

@@ -1,6 +1,6 @@
 """What a report says in plain words, and the one code that says the same to machines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset
@@ -8,15 +8,19 @@ from pydicom.sr.coding import Code
 
 from dicomnode.attributes import text
 from dicomnode.images.mammography import read_laterality, read_view
-from dicomnode.reading.findings import AnalysedImage, NotAnalysed, Remark, StudyAnalysis
+from dicomnode.reading.findings import NOTHING_TO_ANALYSE, NotAnalysed, StudyAnalysis
 from dicomnode.results import codes
 from dicomnode.results.coverage import EXPECTED_VIEWS, Coverage, concerns_the_reader, coverage
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE
 from dicomnode.results.measure import size_of
+from dicomnode.results.naming import SIDE_NAMES, names_of
 from dicomnode.results.regions import series_name
 from dicomnode.results.succession import succession_sentences
-from dicomnode.results.tracking import SIDE_NAMES, TrackedFinding, image_name
+from dicomnode.results.tracking import TrackedFinding, analysed_names
 
+NOT_PROCESSED = "The study could not be processed. No image was evaluated."
+REFUSED = "The model refused the images of this study. No image was evaluated."
+NO_SUCH_KIND = "No image of this study is of a kind that is analysed. No image was evaluated."
 UNJUDGED = "Regions are outlined and measured by a fixed rule. Whether they are normal is not judged."
 UNCALIBRATED = "Scores rank candidates. They are not calibrated probabilities of disease."
 CALIBRATED = (
@@ -36,20 +40,28 @@ class Verdict:
 
 def verdict(study: StudyAnalysis) -> Verdict:
     """The outcome of a run. An image or a view that is missing is never counted as negative."""
-    left_out = _left_out([item for item in study.not_analysed if concerns_the_reader(item)])
-    changes = succession_sentences(study)
     if study.failure:
-        sentence = "The study could not be processed. No image was evaluated. This is not a negative result."
-        own_reasons = tuple(remark for remark in left_out if not remark.endswith(study.failure))
-        return Verdict(codes.NONE_SUCCEEDED, sentence, (study.failure, *changes, *own_reasons, NOT_FOR_CLINICAL_USE))
+        return _without_evaluation(study)
+    left_out, changes = _left_out(study), succession_sentences(study)
     findings = study.number_of_findings
     seen = coverage(study)
     sentence = _findings_sentence(study, findings)
     if not seen.complete:
         sentence += " The result is incomplete." if findings else " The result is incomplete and not a negative one."
-    notes = tuple(_remark(image, words) for image in study.analysed for words in image.remarks)
-    remarks = (*changes, *notes, *left_out, *_on_views(seen), *_caveats(study), NOT_FOR_CLINICAL_USE)
+    remarks = (*changes, *_notes(study), *left_out, *_on_views(seen), *_caveats(study), NOT_FOR_CLINICAL_USE)
     return Verdict(_code(findings, seen.complete), sentence, remarks)
+
+
+def _without_evaluation(study: StudyAnalysis) -> Verdict:
+    """Nothing was evaluated. That something failed, and that model or rules took none, are different sentences."""
+    told = [item for item in study.not_analysed if concerns_the_reader(item)]
+    decided = study.failure == NOTHING_TO_ANALYSE and all(item.refused or item.excluded_by_rule for item in told)
+    taken_by_none = REFUSED if any(item.refused for item in told) else NO_SUCH_KIND
+    sentence = taken_by_none if decided else NOT_PROCESSED
+    reason = () if decided else (study.failure,)
+    own = tuple(remark for remark in _left_out(study) if not remark.endswith(study.failure))
+    remarks = (*reason, *succession_sentences(study), *own, NOT_FOR_CLINICAL_USE)
+    return Verdict(codes.NONE_SUCCEEDED, f"{sentence} This is not a negative result.", remarks)
 
 
 def finding_sentence(finding: TrackedFinding) -> str:
@@ -111,19 +123,38 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _remark(image: AnalysedImage, remark: Remark) -> str:
-    return f"Note on {image_name(image.source.header)}: {remark.sentence}"
+def _notes(study: StudyAnalysis) -> tuple[str, ...]:
+    """A line for each remark, with the images that share it."""
+    groups: dict[str, list[str]] = {}
+    for name, image in zip(analysed_names(study), study.analysed, strict=True):
+        for remark in image.remarks:
+            groups.setdefault(remark.sentence, []).append(name)
+    return tuple(f"Note on {'; '.join(names)}: {sentence}" for sentence, names in groups.items())
 
 
-def _left_out(items: Sequence[NotAnalysed]) -> tuple[str, ...]:
-    """A line for each image, or one for the slices of a series that share their reason: there may be hundreds."""
-    groups: dict[tuple[str, str], list[Dataset]] = {}
-    for item in items:
-        named = read_laterality(item.header) or read_view(item.header)
-        whose = text(item.header, "SOPInstanceUID" if named else "SeriesInstanceUID")
-        groups.setdefault((whose or text(item.header, "SOPInstanceUID"), item.reason), []).append(item.header)
-    return tuple(f"Not analysed: {_name_of(headers)}. {reason}" for (_, reason), headers in groups.items())
+def _left_out(study: StudyAnalysis) -> tuple[str, ...]:
+    """A line for each reason, with the images that share it; the slices of a series count as one."""
+    names = names_of([*study.headers_analysed, *(item.header for item in study.not_analysed)])
+    groups: dict[tuple[str, str], dict[str, list[Dataset]]] = {}
+    for item in study.not_analysed:
+        if concerns_the_reader(item):
+            named = read_laterality(item.header) or read_view(item.header)
+            uid = text(item.header, "SOPInstanceUID")
+            whose = uid if named else text(item.header, "SeriesInstanceUID") or uid
+            groups.setdefault((_what_happened(item), item.reason), {}).setdefault(whose, []).append(item.header)
+    return tuple(
+        f"{happened}: {'; '.join(_name_of(headers, names) for headers in images.values())}. {reason}"
+        for (happened, reason), images in groups.items()
+    )
 
 
-def _name_of(headers: Sequence[Dataset]) -> str:
-    return image_name(headers[0]) if len(headers) == 1 else f"{series_name(headers[0])}, {len(headers)} images"
+def _what_happened(item: NotAnalysed) -> str:
+    if item.refused:
+        return "Refused by the model"
+    return "Not analysed" if item.excluded_by_rule else "Could not be processed"
+
+
+def _name_of(headers: Sequence[Dataset], names: Mapping[str, str]) -> str:
+    if len(headers) == 1:
+        return names[text(headers[0], "SOPInstanceUID")]
+    return f"{series_name(headers[0])}, {len(headers)} images"

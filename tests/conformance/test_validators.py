@@ -237,7 +237,7 @@ PAGES = {  # what a reader meets, in this order
         "Partially Succeeded",
         "1 candidate finding in 1 of 2 analysed images. The result is incomplete.",
         "Finding 1 (left CC): Mass, detection score 87 %, 4.1 mm.",
-        "Not analysed: right MLO. The pixel data cannot be decoded.",
+        "Could not be processed: right MLO. The pixel data cannot be decoded.",
         "Research software. Not for clinical use.",
         "Presentation Required",
         "Certainty of Finding",

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicomnode.demo.reading import read_findings, read_left_out, read_summary
+from dicomnode.demo.reading import read_analysed, read_findings, read_summary
 from dicomnode.reading.findings import ResultKind, StudyAnalysis
 from dicomnode.results.build import build_results, encode
 from dicomnode.results.segmentation import paint
-from dicomnode.results.tracking import image_name
 from tests.dicomnode.results.samples import forms
 
 
@@ -58,10 +57,10 @@ def test_a_report_without_findings_is_quoted(tmp_path: Path, name: str, words: s
     assert words in read_summary(paths[0])
 
 
-@pytest.mark.parametrize("name", ["none", "partial", "failed"])
-def test_views_that_were_not_analysed_come_back_by_name(tmp_path: Path, name: str) -> None:
-    """The pictures call them so, and never negative."""
+@pytest.mark.parametrize(("name", "number"), [("none", 4), ("partial", 2), ("failed", 0)])
+def test_which_views_were_analysed_comes_back(tmp_path: Path, name: str, number: int) -> None:
+    """The pictures call the others so, and never negative."""
     study = forms()[name]
-    left_out = {image_name(item.header) for item in study.not_analysed}
-    assert read_left_out(_write(study, tmp_path)) == left_out
-    assert bool(left_out) == (name != "none")
+    analysed = {str(image.source.header.SOPInstanceUID) for image in study.analysed}
+    assert read_analysed(_write(study, tmp_path)) == analysed
+    assert len(analysed) == number

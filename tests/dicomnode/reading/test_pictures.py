@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dicomnode.reading.pictures import FOUND, KNOWN, draw_view, render
+from dicomnode.reading.pictures import FOUND, KNOWN, PLAIN, draw_view, render
 from tests.dicomnode.results.samples import COLUMNS, ROWS, box_detection, digital_header, disc_detection, source_image
 
 SIZE = 600  # twice the source
@@ -69,8 +69,8 @@ def test_an_image_that_was_not_analysed_is_not_called_negative() -> None:
 def test_remarks_are_wrapped_into_the_strip() -> None:
     """A long sentence takes more lines of the same width, and none of it is lost."""
     image = source_image(digital_header())
-    plain = render(image, [], (), SIZE)
-    remarked = render(image, [], (), SIZE, ["This sentence is much too long for a narrow view. " * 4])
+    plain = render(image, [], [], SIZE)
+    remarked = render(image, [], [("This sentence is much too long for a narrow view. " * 4, PLAIN)], SIZE)
     assert remarked.shape[1] == plain.shape[1]
     step = (remarked.shape[0] - plain.shape[0]) // 6
     assert remarked.shape[0] - plain.shape[0] > 4 * 10

@@ -140,7 +140,7 @@ def test_a_series_that_is_no_volume_is_one_line(tmp_path: Path) -> None:
     outcome = verdict(study)
     assert outcome.code.value == "111245"
     reason = "Slices are missing inside this series: 1 of 9, by their positions."
-    assert f"Not analysed: series 3, 8 images. {reason}" in outcome.remarks
+    assert f"Could not be processed: series 3, 8 images. {reason}" in outcome.remarks
     (report,) = objects(study, ResultKind.REPORT)
     assert report.to_json().count(reason) == 1
 

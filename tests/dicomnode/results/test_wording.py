@@ -1,13 +1,16 @@
 """What a radiologist reads: outcomes in words and as a code."""
 
+from dataclasses import replace
+
 import pytest
 from pydicom import Dataset
 
-from dicomnode.reading.findings import NotAnalysed
+from dicomnode.reading.findings import NOTHING_TO_ANALYSE, NotAnalysed, Remark
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE
-from dicomnode.results.tracking import image_name, track
-from dicomnode.results.wording import finding_sentence, verdict
+from dicomnode.results.tracking import track
+from dicomnode.results.wording import Verdict, finding_sentence, verdict
 from tests.dicomnode.results.samples import (
+    VIEWS,
     box_detection,
     digital_header,
     disc_detection,
@@ -59,7 +62,7 @@ def test_a_missing_image_makes_the_result_incomplete() -> None:
     outcome = verdict(forms()["partial"])
     assert outcome.sentence.endswith("The result is incomplete.")
     assert "Not analysed: right CC. Breasts with implants are not analysed." in outcome.remarks
-    assert "Not analysed: right MLO. The pixel data cannot be decoded." in outcome.remarks
+    assert "Could not be processed: right MLO. The pixel data cannot be decoded." in outcome.remarks
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,52 @@ def test_a_failure_is_told_once() -> None:
     assert verdict(study).remarks == ("It broke.", NOT_FOR_CLINICAL_USE)
 
 
+def _outcome(*left_out: NotAnalysed) -> Verdict:
+    """Of a study of which nothing was evaluated."""
+    return verdict(run_over([], left_out, failure=NOTHING_TO_ANALYSE))
+
+
+def test_failed_refused_and_of_no_kind_are_different_sentences() -> None:
+    """Each says that it is no negative result; an image that failed makes a study that could not be processed."""
+    header = digital_header()
+    failed = NotAnalysed(header, "It cannot be decoded.", excluded_by_rule=False)
+    refused = NotAnalysed(header, "It is blank.", excluded_by_rule=False, refused=True)
+    left_out = NotAnalysed(header, "Implants are not analysed.", excluded_by_rule=True)
+    outcomes = [_outcome(failed, refused, left_out), _outcome(refused, left_out), _outcome(left_out)]
+    assert [outcome.sentence.partition(".")[0] for outcome in outcomes] == [
+        "The study could not be processed",
+        "The model refused the images of this study",
+        "No image of this study is of a kind that is analysed",
+    ]
+    assert {outcome.code.value for outcome in outcomes} == {"111245"}
+    assert all(outcome.sentence.endswith("This is not a negative result.") for outcome in outcomes)
+    assert outcomes[0].remarks[:4] == (
+        NOTHING_TO_ANALYSE,
+        "Could not be processed: left MLO. It cannot be decoded.",
+        "Refused by the model: left MLO. It is blank.",
+        "Not analysed: left MLO. Implants are not analysed.",
+    )
+
+
+def test_images_that_share_a_reason_share_a_line() -> None:
+    """Four tomosynthesis objects beside four views are one remark; of two that are called alike each is told."""
+    views = four_views()
+    beside = [digital_header(laterality, view, 10 + number) for number, (laterality, view) in enumerate(VIEWS)]
+    left_out = [NotAnalysed(item, "Tomo.", excluded_by_rule=True) for item in beside]
+    outcome = verdict(run_over([(view, []) for view in views], left_out))
+    (line,) = [remark for remark in outcome.remarks if remark.startswith("Not analysed")]
+    assert line.startswith("Not analysed: right CC, series 1 image 10; left CC, series 1 image 11; ")
+    assert line.endswith("; left MLO, series 1 image 13. Tomo.")
+
+
+def test_images_that_share_a_remark_share_a_line() -> None:
+    """What is odd about a whole study is told once, with the images that it is true of."""
+    study = run_over([(view, []) for view in four_views()])
+    odd = [replace(image, remarks=(Remark("odd", "It is odd."),)) for image in study.analysed[:3]]
+    remarks = verdict(replace(study, analysed=(*odd, study.analysed[3]))).remarks
+    assert [words for words in remarks if "odd" in words] == ["Note on right CC; left CC; right MLO: It is odd."]
+
+
 def test_missing_views_are_named() -> None:
     """Which views are missing, of what is expected, and that one breast is all there is."""
     both = verdict(forms()["views_missing"]).remarks
@@ -113,17 +162,6 @@ def test_a_calibrated_package_says_so() -> None:
     """The sentence about scores follows the package."""
     assert any("calibrated for a site where 1.5 %" in remark for remark in verdict(forms()["calibrated"]).remarks)
     assert any("not calibrated" in remark for remark in verdict(forms()["several"]).remarks)
-
-
-def test_names_of_images() -> None:
-    """Side and view, else the numbers in the study, else the UID."""
-    assert image_name(digital_header("R", "MLO")) == "right MLO"
-    assert image_name(film_header("L", "CC")) == "left CC"
-    header = Dataset()
-    header.SOPInstanceUID = "1.2.3"
-    assert image_name(header) == "instance 1.2.3"
-    header.SeriesNumber, header.InstanceNumber = 2, 5
-    assert image_name(header) == "series 2 image 5"
 
 
 def test_a_finding_in_a_line() -> None:

@@ -1,0 +1,47 @@
+"""What images are called: as a radiologist does, and never two alike."""
+
+from pydicom import Dataset
+
+from dicomnode.results.naming import image_name, names_of
+from dicomnode.results.tracking import track
+from tests.dicomnode.results.samples import digital_header, disc_detection, film_header, run_over
+
+
+def test_names_of_images() -> None:
+    """Side and view, else the numbers in the study, else the UID."""
+    assert image_name(digital_header("R", "MLO")) == "right MLO"
+    assert image_name(film_header("L", "CC")) == "left CC"
+    header = Dataset()
+    header.SOPInstanceUID = "1.2.3"
+    assert image_name(header) == "instance 1.2.3"
+    header.SeriesNumber, header.InstanceNumber = 2, 5
+    assert image_name(header) == "series 2 image 5"
+
+
+def test_a_view_that_there_is_twice_is_told_apart() -> None:
+    """By its numbers, else by its UID; what is there once keeps its short name."""
+    first, again, third, other = (digital_header("R", "CC", number) for number in (1, 2, 3, 4))
+    other.ImageLaterality = "L"
+    assert names_of([first, again, other]) == {
+        first.SOPInstanceUID: "right CC, series 1 image 1",
+        again.SOPInstanceUID: "right CC, series 1 image 2",
+        other.SOPInstanceUID: "left CC",
+    }
+    again.InstanceNumber = 1
+    del third.InstanceNumber
+    assert list(names_of([first, again, third]).values()) == [
+        "right CC, instance 1.2.3.4.5.1",
+        "right CC, instance 1.2.3.4.5.2",
+        "right CC, instance 1.2.3.4.5.3",
+    ]
+
+
+def test_a_finding_names_the_image_that_it_is_on() -> None:
+    """Of two right CC views a reader must know which shows it; a name that is used once stays short."""
+    found = [disc_detection()]
+    views = [(digital_header("R", "CC", number), found) for number in (1, 2)] + [(digital_header("R", "MLO", 3), found)]
+    assert [finding.identifier for finding in track(run_over(views))] == [
+        "Finding 1 (right CC, series 1 image 1)",
+        "Finding 2 (right CC, series 1 image 2)",
+        "Finding 3 (right MLO)",
+    ]

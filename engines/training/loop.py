@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engines.decode import Candidates, DecodeSettings, NetworkKind, decode
+from engines.errors import DataError
 from engines.evaluation.froc import FALSE_POSITIVE_RATES, judge, sensitivity_at
 from engines.evaluation.pool import Judged
 from engines.networks.one_stage import OneStageDetector
@@ -25,9 +26,11 @@ from engines.training.cache import CachedCases
 from engines.training.losses import Targets, losses
 from engines.training.mixture import Mixture
 from engines.training.regions import two_stage_losses
+from engines.training.start import UNREADABLE
 
 Network = OneStageDetector | TwoStageDetector
 
+STATE_NAME = "checkpoint.pt"
 HEAD_RATE, BACKBONE_RATE = 1e-3, 3e-4  # AdamW, at the peak
 AVERAGE_DECAY = 0.998
 AVERAGE_WARM_UP = 20.0
@@ -151,19 +154,22 @@ class Trainer:
         }
         partial = self.folder / "checkpoint.part"
         torch.save(state, partial)
-        partial.replace(self.folder / "checkpoint.pt")
+        partial.replace(self.folder / STATE_NAME)
 
     def resume(self) -> bool:
-        """Continue from checkpoint.pt where there is one."""
-        path = self.folder / "checkpoint.pt"
+        """Continue from checkpoint.pt where there is one. Raises DataError where it is damaged or another network's."""
+        path = self.folder / STATE_NAME
         if not path.is_file():
             return False
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.iteration, self.elapsed_s = state["iteration"], state["elapsed_s"]
-        self.best, self.best_iteration = state["best"], state["best_iteration"]
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.iteration, self.elapsed_s = state["iteration"], state["elapsed_s"]
+            self.best, self.best_iteration = state["best"], state["best_iteration"]
+        except (*UNREADABLE, KeyError) as error:
+            raise DataError(f"{path} cannot be gone on with; without it the stage begins anew: {error}") from error
         return True
 
     def progress(self) -> float:

@@ -15,14 +15,13 @@ from engines.training.card import model_card
 from engines.training.evaluate import Choices
 from engines.training.export import export_onnx
 from engines.training.loop import Network
+from engines.training.origin import Origin
 from engines.training.recipe import Recipe
 
-NAME = "mammo-mass"
 CARD_NAME = "MODEL_CARD.md"
 MASS = Label(name="mass", value="4147007", scheme="SCT", meaning="Mass")
 DESCRIPTION = "Finds masses on mammograms and says how malignant each looks. Research software, not for clinical use."
 INTENDED_USE = "Research on screening mammograms (CC, MLO). Not for clinical use, not for diagnosis."
-LICENCE = "Apache-2.0 (weights start from ImageNet weights under Apache-2.0; trained on CBIS-DDSM, CC BY 3.0)"
 
 
 def publish(
@@ -31,22 +30,21 @@ def publish(
     choices: Choices,
     evaluation: Mapping[str, Any],
     recipe: Recipe,
-    version: str,
-    licence: str,
+    origin: Origin,
     folder: Path,
 ) -> ModelPackage:
     """Write the package into a folder and load it back. Raises PackageError where it would not be valid."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{NAME}-fp32.onnx"
+    file = folder / f"{origin.name}-fp32.onnx"
     export_onnx(network, settings.rows, settings.columns, file)
     weights = Weights(file.name, "fp32", hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size)
     manifest = Manifest(
         format=MANIFEST_FORMAT,
-        name=NAME,
-        version=version,
+        name=origin.name,
+        version=origin.version,
         description=DESCRIPTION,
         intended_use=INTENDED_USE,
-        licence=licence,
+        licence=origin.licence,
         modalities=("MG",),
         views=("CC", "MLO"),
         labels=(MASS,),
@@ -61,7 +59,7 @@ def publish(
     )
     _write(folder / MANIFEST_NAME, json.dumps(asdict(manifest), indent=2))
     _write(folder / EVALUATION_NAME, json.dumps(evaluation, indent=2))
-    _write(folder / CARD_NAME, model_card(manifest, evaluation, recipe))
+    _write(folder / CARD_NAME, model_card(manifest, evaluation, recipe, origin))
     return load_package(folder)
 
 

@@ -15,6 +15,7 @@ from engines.networks.two_stage import TwoStageDetector
 from engines.package import MANIFEST_NAME, load_package
 
 CHECKPOINT_NAME = "best.pt"
+UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError)  # what torch.load raises
 FIRST, REGION = "first.", "region."  # how a two-stage network names its stages
 FOLDED_BIAS = "_bias"  # what the exporter appends to a weight's name where it folded a batch normalisation into it
 NORMALISATION_OF = {"_conv_stem": "_bn0", "_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
@@ -67,7 +68,7 @@ def _checkpoint(start: Path) -> State:
         raise DataError(f"{start}: --from names a checkpoint, a folder with {CHECKPOINT_NAME} or a package")
     try:
         state: State = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise DataError(f"--from {path}: not a checkpoint of a training: {error}") from error
     return state
 

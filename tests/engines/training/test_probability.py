@@ -13,6 +13,7 @@ from engines.package import find_package, load_package
 from engines.training import probability
 from engines.training.cancer import KEY, proven, section
 from engines.training.card import model_card
+from engines.training.origin import CBIS, NAME, Origin
 from engines.training.probability import main
 from engines.training.recipe import Recipe
 from tests.engines.phantom import Blob, phantom
@@ -119,7 +120,8 @@ def test_the_card_of_a_training_has_the_same_section() -> None:
     """What training publishes tells of the probability as the command does, once, before the limits."""
     package = load_package(find_package("mammo-mass"))
     evaluation = json.loads((package.folder / "evaluation.json").read_text())
-    card = model_card(package.manifest, evaluation, Recipe("train", (("one-stage", 2, 1),), 8, 0, 1.0, by_clock=False))
+    recipe = Recipe("train", (("one-stage", 2, 1),), 8, 0, 1.0, by_clock=False)
+    card = model_card(package.manifest, evaluation, recipe, Origin(NAME, "1", "free", CBIS, "random weights"))
     assert card.count(section(evaluation)) == 1
     assert section(evaluation) in package.model_card.read_text() + "\n"
     assert card.index("## Measured") < card.index("## Probability of cancer") < card.index("## Limits")

@@ -165,6 +165,22 @@ def test_a_start_that_is_none_is_named(trained: Path, tmp_path: Path) -> None:
             start_from(starts)
 
 
+def test_a_training_is_not_begun_over_another(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A forgotten --resume costs no checkpoint; one that a full disk cut off is named."""
+    shutil.copytree(trained / "two-stage", tmp_path / "two-stage")
+    common = ["--data", str(images), "--out", str(tmp_path), "--cache", str(trained / "cache"), *SHORT]
+    state = tmp_path / "two-stage" / "checkpoint.pt"
+    whole = state.read_bytes()
+    assert main(common) == 1
+    assert f"{state} is of an earlier training: --resume" in capsys.readouterr().err
+    assert state.read_bytes() == whole
+    state.write_bytes(whole[:5000])
+    assert main([*common, "--iterations", "0", "--resume"]) == 1
+    assert f"{state} cannot be gone on with" in capsys.readouterr().err
+
+
 def test_bad_data_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder without annotations gives exit code 1 and one line, no traceback."""
     assert main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1

@@ -3,16 +3,36 @@
 import logging
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Literal, TextIO
 
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, WrappedLogger
 
 # Keys that would carry a patient's identity; the processor below takes them out whoever put them in.
 FORBIDDEN_KEYS = frozenset({"patient_name", "patient_id", "patients_name", "birth_date", "accession_number", "dataset"})
+# What these complain of is an association request, which anybody may send: of one megabyte they make six of lines.
+QUOTING_STRANGERS = ("utils", "presentation", "pdu", "pdu_items", "pdu_primitives")
+
+
+def printable(text: str) -> str:
+    r"""The text as one line that does nothing to a terminal: a control character in it becomes as \x1b."""
+    if text.isprintable():
+        return text
+    return "".join(part if part.isprintable() else part.encode("unicode_escape").decode() for part in text)
+
+
+def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _trace(stream: TextIO, exc_info: ExcInfo) -> None:
+    """Without the values of variables, which structlog would show: one may be a header with a patient's name."""
+    lines = "".join(traceback.format_exception(*exc_info)).split("\n")
+    stream.write("\n" + "\n".join(map(printable, lines)))
 
 
 def _without_patient(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -59,7 +79,8 @@ def configure(form: Literal["auto", "json", "console"], level: str) -> None:
             structlog.processors.JSONRenderer(),
         ]
     else:
-        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_trace)
+        renderer = [_printable, console]
     _StandardError.stream = sys.stderr  # line-buffered, so that a line is one write
     structlog.configure(
         processors=[*shared, *renderer],
@@ -82,7 +103,9 @@ def configure(form: Literal["auto", "json", "console"], level: str) -> None:
         logging.getLogger(ours).setLevel(level)
     # Its WARNING lines quote offending values, which may be a patient's name; what matters of them reaches the report.
     logging.getLogger("pydicom").setLevel(logging.ERROR)
-    # So do its warnings; and Python would remember each text for ever, of which a stranger can make any number.
+    for name in QUOTING_STRANGERS:
+        logging.getLogger(f"pynetdicom.{name}").setLevel(logging.CRITICAL)
+    # So do pydicom's warnings; and Python would remember each text for ever, of which a stranger can make any number.
     warnings.simplefilter("ignore")
 
 

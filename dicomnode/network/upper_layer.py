@@ -39,7 +39,8 @@ NO_REASON_GIVEN = (1, 1, 1)
 # Reasons of an abort by the service provider, PS3.8 9.3.8.
 UNEXPECTED_PDU, INVALID_PARAMETER = 2, 6
 
-MAXIMUM_ASSOCIATE_BYTES = 1 << 20
+MAXIMUM_ASSOCIATE_BYTES = 1 << 18  # 128 contexts with all transfer syntaxes and a user make half of it
+LONGEST_QUOTE = 200  # of what a stranger sent, in the log
 # How long and how much is read from a peer that goes on talking after the end, PS3.8 9.1.5 (ARTIM timer).
 LINGER_S = 2.0
 LINGER_BYTES = 1 << 24
@@ -113,8 +114,10 @@ class UpperLayer:
         """Wait for the association request. Raises ProtocolError."""
         header = read(self._inlet, HEADER.size)
         kind, length = HEADER.unpack(header)
-        if kind != ASSOCIATE_RQ or length > MAXIMUM_ASSOCIATE_BYTES:
+        if kind != ASSOCIATE_RQ:
             raise ProtocolError("does not begin with an association request", UNEXPECTED_PDU)
+        if length > MAXIMUM_ASSOCIATE_BYTES:
+            raise ProtocolError(f"an association request of {length} bytes")
         pdu = A_ASSOCIATE_RQ()
         try:
             pdu.decode(header + read(self._inlet, length))
@@ -123,7 +126,7 @@ class UpperLayer:
             raise
         except Exception as error:
             # Whatever pynetdicom raises on what a stranger sent is the stranger's fault.
-            raise ProtocolError(f"association request cannot be read: {error}") from error
+            raise ProtocolError(f"association request cannot be read: {error!s:.{LONGEST_QUOTE}}") from error
 
     def reject(self, verdict: tuple[int, int, int]) -> None:
         """Refuse the association. verdict: result, source, reason."""

@@ -32,6 +32,7 @@ from dicomnode.receiving.storing import Storing
 log = get_logger(__name__)
 
 UNRECOGNIZED_OPERATION = 0x0211  # PS3.7 C.5.13
+MOST_SYNTAXES_SHOWN = 16
 NORMALIZED = (dimse.N_EVENT_REPORT_RQ, dimse.N_CREATE_RQ, dimse.N_SET_RQ)
 
 
@@ -180,7 +181,7 @@ class Receiver:
                 return
             upper.pause = self._pause_of(calling)
             if refused := upper.accept(request, self._supported, self._users.answer(request)):
-                contexts = {str(item.abstract_syntax): [str(uid) for uid in item.transfer_syntax] for item in refused}
+                contexts = {str(item.abstract_syntax): _shown(item.transfer_syntax) for item in refused}
                 reason = "unknown SOP class, or no transfer syntax that decodes here"
                 log.warning("contexts refused", transfer_syntax_uids=contexts, reason=reason)
 
@@ -275,6 +276,12 @@ class Receiver:
         if on_report is None or context.sop_class_uid != StorageCommitmentPushModel:
             return None
         return lambda request: Answer(on_report(request.dataset))
+
+
+def _shown(uids: Sequence[str]) -> list[str]:
+    """For the log, which a peer is not to fill: as many as a device that means it proposes, and how many more."""
+    more = len(uids) - MOST_SYNTAXES_SHOWN
+    return [*map(str, uids[:MOST_SYNTAXES_SHOWN]), *([f"and {more} more"] if more > 0 else [])]
 
 
 def _cut(connection: socket.socket, how: int) -> None:

@@ -66,7 +66,7 @@ class Storing:
     def finish(self, arrival: Arrival, association: object) -> Outcome:
         """Store what has come."""
         watch = Stopwatch()
-        uid = arrival.sop_instance_uid
+        uid = arrival.sop_instance_uid[:LONGEST_UID]
         try:
             taken = arrival.finish()
         except RefusedInstance as refused:

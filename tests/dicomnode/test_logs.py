@@ -6,20 +6,34 @@ import logging
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydicom import Dataset
 from pydicom.misc import warn_and_log
+from pynetdicom import build_context
+from pynetdicom.utils import decode_bytes
 
 from dicomnode import logs
+
+
+def _configured(monkeypatch: pytest.MonkeyPatch, form: Literal["json", "console"]) -> io.StringIO:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    logs.configure(form, "INFO")
+    return stream
 
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """Standard error, with the log configured on it."""
-    stream = io.StringIO()
-    monkeypatch.setattr("sys.stderr", stream)
-    logs.configure("json", "INFO")
-    return stream
+    return _configured(monkeypatch, "json")
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """The same, for a person."""
+    return _configured(monkeypatch, "console")
 
 
 def _lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -55,6 +69,15 @@ def test_libraries_go_through_the_same_formatter(stream: io.StringIO) -> None:
     assert line["event"] == "pool is full"
 
 
+def test_what_anybody_may_ask_for_is_not_repeated(stream: io.StringIO) -> None:
+    """Its library has a line for each word of a request that it does not like, before anybody knows who asks."""
+    context = build_context("1.2.3", ["1.2.3.4", "1.2.840.10008.5.1.4.1.1.2"])
+    assert len(context.transfer_syntax) == 2
+    with suppress(ValueError):
+        decode_bytes(b"\xff\xfeA")
+    assert stream.getvalue() == ""
+
+
 def test_an_exception_is_in_its_line(stream: io.StringIO) -> None:
     """A failure is never silent: the trace is part of the line."""
     try:
@@ -62,6 +85,37 @@ def test_an_exception_is_in_its_line(stream: io.StringIO) -> None:
     except ValueError:
         logs.get_logger("dicomnode.test").exception("job failed")
     assert "ValueError: invalid literal" in str(_lines(stream)[0]["exception"])
+
+
+@pytest.mark.parametrize("form", ["stream", "console"])
+def test_a_trace_shows_no_values(request: pytest.FixtureRequest, form: str) -> None:
+    """A variable may hold a patient's header, or a password; where the error was is told all the same."""
+    lines: io.StringIO = request.getfixturevalue(form)
+    header = Dataset()
+    header.PatientName = "Doe^Jane"
+
+    def fail(given: Dataset) -> None:
+        raise RuntimeError(f"a bug with {len(given)} element\x1b[2J")
+
+    try:
+        fail(header)
+    except RuntimeError:
+        logs.get_logger("dicomnode.test").exception("job failed")
+    shown = lines.getvalue()
+    assert "Doe" not in shown
+    assert "in fail" in shown
+    assert "a bug with 1 element" in shown
+    assert "\x1b" not in shown
+
+
+def test_what_a_peer_sent_does_nothing_to_a_terminal(console: io.StringIO) -> None:
+    """Its control characters, and line ends that would forge a line, are shown as what they are."""
+    logs.get_logger("dicomnode.test").warning("refused", reason="no\x1b]0;title\x07", called_ae_title="A\nforged\u202e")
+    logging.getLogger("somebody").error("quoting %s", "\x1b[31m\nforged")
+    first, second = console.getvalue().splitlines()
+    assert r"no\x1b]0;title\x07" in first
+    assert r"A\nforged\u202e" in first
+    assert r"\x1b[31m\nforged" in second
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ import struct
 import pytest
 import structlog
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, build_context
+from pynetdicom.pdu import A_ASSOCIATE_RQ
 
 from dicomnode.assembly import Stores
 from dicomnode.config.sections import NodeSettings
@@ -19,7 +20,7 @@ from storage.incoming import IncomingFile
 from storage.studies import find_instance
 from tests.support.acceptors import MAMMOGRAM, VERIFICATION, Listening, associated, listening, rejection, store
 from tests.support.located import located
-from tests.support.raw_association import NotAccepted, data_pdus, element, raw_association
+from tests.support.raw_association import NotAccepted, association_request, data_pdus, element, raw_association
 from tests.support.requests import encoded
 from tests.support.roles import dispatch
 from tests.support.studies import mammogram
@@ -158,6 +159,30 @@ def test_refused_contexts_are_one_line(intake: Intake) -> None:
     assert list(line["transfer_syntax_uids"]) == find
 
 
+@pytest.mark.parametrize("calling", ["STRANGER", "PACS"])
+def test_a_request_fills_no_log(intake: Intake, calling: str) -> None:
+    """Whoever asks for thousands of transfer syntaxes that do not exist is told of in a few lines."""
+    request = association_request(VERIFICATION, ExplicitVRLittleEndian, calling=calling, called="DICOMNODE")
+    for number in range(3, 43, 2):
+        context = build_context(f"1.2.3.{number}", [f"1.2.3.4.{syntax}" for syntax in range(200)])
+        context.context_id = number
+        request.presentation_context_definition_list.append(context)
+    pdu = A_ASSOCIATE_RQ()
+    pdu.from_primitive(request)
+    with structlog.testing.capture_logs() as lines, listening(intake) as port:
+        answer = _answer_to(port, pdu.encode())
+    assert answer[0] == (3 if calling == "STRANGER" else 2)  # rejected, accepted
+    assert 0 < len(str(lines)) < 10_000
+
+
+def test_a_request_beyond_all_need_is_not_read(intake: Intake) -> None:
+    """Before anybody knows who asks, no more is decoded than an honest request can hold."""
+    with structlog.testing.capture_logs() as lines, listening(intake) as port:
+        assert _answer_to(port, struct.pack(">BxI", 1, 1 << 20) + bytes(1 << 20)) == ABORTED_INVALID
+    (line,) = (line for line in lines if line["event"] == "association aborted")
+    assert line["reason"] == "an association request of 1048576 bytes"
+
+
 def test_an_unknown_transfer_syntax_is_not_negotiated(either: Listening, intake: Intake) -> None:
     """A context whose only transfer syntax does not decode here is refused (PS3.8 9.3.3.2, result 4)."""
     entity = AE(ae_title="PACS")
@@ -182,7 +207,7 @@ def _answer_to(port: int, data: bytes) -> bytes:
     [
         (b"", b""),  # a TCP health check
         (b"GET / HTTP/1.1\r\n\r\n", ABORTED_UNEXPECTED),
-        (b"\x01\x00\xff\xff\xff\xff", ABORTED_UNEXPECTED),  # an association request of 4 GiB
+        (b"\x01\x00\xff\xff\xff\xff", ABORTED_INVALID),  # an association request of 4 GiB
         (b"\x04\x00\x00\x00\x00\x04abcd", ABORTED_UNEXPECTED),  # data before any association
         (b"\x01\x00\x00\x00\x00\x08garbage!", ABORTED_INVALID),
         (b"\x01\x00\x00\x00\x00\x50half a request", b""),

@@ -66,7 +66,7 @@ def open_model(
         share = _cancer_share(settings, package)
         if share is not None:
             engine = engine.with_cancer_share(share)
-        scores = ScoreMeaning(cancer_share=share, prompt_at=package.manifest.prompt_threshold or 0.0)
+        scores = ScoreMeaning(share, package.manifest.prompt_threshold or 0.0, package.threshold)
     answers = engine.description
     log.info(
         "model opened",

@@ -59,10 +59,12 @@ class ScoreMeaning:
     cancer_share: of the findings at this site, for which detections' probabilities of cancer hold; None where no
     probability may be stated.
     prompt_at: score at and above which a workstation is expected to show a finding; below it may.
+    report_at: operating point, the score below which nothing is reported; None where none is known.
     """
 
     cancer_share: float | None = None
     prompt_at: float = 0.0
+    report_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

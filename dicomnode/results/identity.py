@@ -45,6 +45,7 @@ _OPTIONAL_ITEMS = {  # what tells two patients or two orders of one number apart
 }
 _LONGEST = {"LO": 64, "SH": 16}
 _CONTROLS = frozenset(("Cc", "Cs", "Zl", "Zp"))  # no text; an ideographic space or a joiner is part of a name
+_SHORTEST_NAME = 6
 _IDENTIFIERS = frozenset(("PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID"))
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 _OFFSET = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")  # -1200 to +1400 (C.12.1)
@@ -159,8 +160,11 @@ def carry_lossiness(header: Dataset, dataset: Dataset) -> None:
         dataset.LossyImageCompressionRatio = [f"{ratio:.6g}" for ratio in ratios]
 
 
-def stamp(dataset: Dataset, study: StudyAnalysis, sop_class_uid: str, role: str) -> None:
-    """Make a dataset this run's: instance, series times, equipment and file meta information. role: as in run_uid."""
+def stamp(dataset: Dataset, study: StudyAnalysis, sop_class_uid: str, role: str, image: str = "") -> None:
+    """Make a dataset this run's: instance, series times, equipment and file meta information.
+
+    role: as in run_uid; image: what the image is called, for a series about one image.
+    """
     dataset.SOPClassUID = sop_class_uid
     dataset.SOPInstanceUID = run_uid(study.run, role)
     moment = local_moment(study.run.created_at, text(dataset, "TimezoneOffsetFromUTC"))
@@ -171,7 +175,7 @@ def stamp(dataset: Dataset, study: StudyAnalysis, sop_class_uid: str, role: str)
     dataset.ManufacturerModelName = MANUFACTURER
     dataset.DeviceSerialNumber = serial_number(study.engine)
     dataset.SoftwareVersions = VERSION
-    dataset.SeriesDescription = series_description(study.engine)
+    dataset.SeriesDescription = series_description(study, moment, image)
     dataset.ContributingEquipmentSequence = [contributing_equipment(study)]
     dataset.file_meta = _file_meta(dataset)
 
@@ -193,14 +197,25 @@ def serial_number(engine: EngineDescription | None) -> str:
     return engine.weights_sha256[:16] if engine else "none"
 
 
-def series_description(engine: EngineDescription | None, image: str = "") -> str:
-    """Says that this is AI output, and that it is not for clinical use; at most 64 characters (LO).
+def series_description(study: StudyAnalysis, moment: datetime, image: str = "") -> str:
+    """Says that this is AI output and not for clinical use, and in a list which is current; at most 64 characters (LO).
 
-    image: what the image is called, for a series about one image.
+    moment: of the run, as its reader tells time; image: as for `stamp`.
     """
     ending = ": AI output, not for clinical use"
-    beginning = f"{image}, " if image else ""
-    return (beginning + (engine.package if engine else MANUFACTURER))[: 64 - len(ending)] + ending
+    room = _LONGEST["LO"] - len(ending)
+    state = _state(study, moment)
+    package = study.engine.package if study.engine else MANUFACTURER
+    left = room - sum(len(part) + 2 for part in (image, state) if part)
+    if left < min(len(package), _SHORTEST_NAME):
+        package = ""  # a letter of its name tells nothing
+    return ", ".join(part for part in (image, package[: max(left, 0)], state) if part)[:room] + ending
+
+
+def _state(study: StudyAnalysis, moment: datetime) -> str:
+    if study.failure:
+        return "not evaluated"
+    return f"update {moment:%d %b %H:%M}" if study.earlier else ""
 
 
 def contributing_equipment(study: StudyAnalysis) -> Dataset:

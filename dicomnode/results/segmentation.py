@@ -27,7 +27,6 @@ from dicomnode.results.identity import (
     derived_uid,
     patient_and_study,
     run_uid,
-    series_description,
     stamp,
 )
 from dicomnode.results.segments import (
@@ -83,8 +82,7 @@ def build_segmentation(
         **identity_of(study, engine, role),
     )
     dataset.update(patient_and_study(image.header))
-    stamp(dataset, study, dataset.SOPClassUID, role)
-    dataset.SeriesDescription = series_description(engine, findings[0].image_name)
+    stamp(dataset, study, dataset.SOPClassUID, role, findings[0].image_name)
     # Type 2C where there is no Image Orientation (Patient) (C.7.6.1); highdicom leaves it out.
     dataset.PatientOrientation = list(read_patient_orientation(image.header) or ())
     if image.frame is not None:

@@ -21,7 +21,6 @@ from dicomnode.results.identity import (
     carry_lossiness,
     patient_and_study,
     run_uid,
-    series_description,
     stamp,
 )
 from dicomnode.results.regions import TrackedRegion, segmentation_role, series_name
@@ -51,8 +50,7 @@ def build_volume_segmentation(
         **identity_of(study, engine, role),
     )
     dataset.update(patient_and_study(stack.headers[0]))
-    stamp(dataset, study, SegmentationStorage, role)
-    dataset.SeriesDescription = series_description(engine, series_name(stack.headers[0]))
+    stamp(dataset, study, SegmentationStorage, role, series_name(stack.headers[0]))
     set_dimension_organization(dataset, run_uid(study.run, role, "dimensions"))
     return dataset
 

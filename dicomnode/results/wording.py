@@ -12,7 +12,7 @@ from dicomnode.reading.findings import NOTHING_TO_ANALYSE, NotAnalysed, StudyAna
 from dicomnode.results import codes
 from dicomnode.results.coverage import EXPECTED_VIEWS, Coverage, concerns_the_reader, coverage
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE
-from dicomnode.results.measure import size_of
+from dicomnode.results.measure import per_cent, size_of
 from dicomnode.results.naming import SIDE_NAMES, names_of
 from dicomnode.results.regions import series_name
 from dicomnode.results.succession import succession_sentences
@@ -27,6 +27,8 @@ CALIBRATED = (
     "Detection scores rank candidates. The probability of cancer of a finding is calibrated for a site "
     "where {share:.2g} % of the findings are cancers."
 )
+
+OPERATING_POINT = "Candidates with a detection score below {score:g} % are not reported."
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +85,18 @@ def _on_views(seen: Coverage) -> Iterator[str]:
         yield f"{_count(seen.sideless, 'analysed image')} without a side: whether views are missing is not known."
 
 
-def _caveats(study: StudyAnalysis) -> tuple[str, ...]:
+def _caveats(study: StudyAnalysis) -> Iterator[str]:
     """How far the findings, or their absence, may be trusted."""
-    if not study.number_of_findings:
-        return ("This does not rule out disease.",)
     scores = [region.score for volume in study.volumes for region in volume.regions]
-    unjudged = (UNJUDGED,) if None in scores else ()
-    share = study.scores.cancer_share
-    meaning = UNCALIBRATED if share is None else CALIBRATED.format(share=100 * share)
-    scored = bool(study.analysed) or any(score is not None for score in scores)
-    return (*((meaning,) if scored else ()), *unjudged)
+    if study.number_of_findings and (study.analysed or any(score is not None for score in scores)):
+        share = study.scores.cancer_share
+        yield UNCALIBRATED if share is None else CALIBRATED.format(share=100 * share)
+    if study.scores.report_at is not None:
+        yield OPERATING_POINT.format(score=per_cent(study.scores.report_at))
+    if None in scores:
+        yield UNJUDGED
+    if not study.number_of_findings:
+        yield "This does not rule out disease."
 
 
 def _code(findings: int, complete: bool) -> Code:

@@ -56,7 +56,7 @@ def test_package_and_site_say_together_what_scores_may_be_called(
     (folder / "manifest.json").write_text(json.dumps(manifest | said))
     logs.configure("json", "INFO")
     model = open_model(ModelSettings(package=str(folder), backend="onnxruntime", cancer_share=share))
-    assert model.scores == meaning
+    assert model.scores == replace(meaning, report_at=manifest["threshold"])
     told = "probability not stated" in capsys.readouterr().err
     assert told == (share is not None and meaning.cancer_share is None)
     assert isinstance(model.engine, Detector)

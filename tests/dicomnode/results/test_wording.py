@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from pydicom import Dataset
 
-from dicomnode.reading.findings import NOTHING_TO_ANALYSE, NotAnalysed, Remark
+from dicomnode.reading.findings import NOTHING_TO_ANALYSE, NotAnalysed, Remark, ScoreMeaning
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE
 from dicomnode.results.tracking import track
 from dicomnode.results.wording import Verdict, finding_sentence, verdict
@@ -162,6 +162,15 @@ def test_a_calibrated_package_says_so() -> None:
     """The sentence about scores follows the package."""
     assert any("calibrated for a site where 1.5 %" in remark for remark in verdict(forms()["calibrated"]).remarks)
     assert any("not calibrated" in remark for remark in verdict(forms()["several"]).remarks)
+
+
+def test_the_operating_point_is_told_with_findings_and_without() -> None:
+    """What no finding means depends on the score from which one is reported."""
+    expected = "Candidates with a detection score below 28.2 % are not reported."
+    for found in ([], [disc_detection()]):
+        study = run_over([(digital_header(), found)], scores=ScoreMeaning(report_at=0.28226))
+        assert expected in verdict(study).remarks
+    assert not any("are not reported" in remark for remark in verdict(forms()["none"]).remarks)
 
 
 def test_a_finding_in_a_line() -> None:

@@ -65,7 +65,7 @@ def build_segmentation(
     study: StudyAnalysis,
     engine: EngineDescription,
     findings: Sequence[TrackedFinding],
-    instance_number: int,
+    number: int,
     variant: SegmentationVariant = BINARY,
 ) -> Dataset:
     """The outlines of one image. findings: all of the same image and each with a mask that is not empty."""
@@ -77,9 +77,8 @@ def build_segmentation(
         segmentation_type=hd.seg.SegmentationTypeValues[variant.form.upper()],
         fractional_type=hd.seg.SegmentationFractionalTypeValues.OCCUPANCY,
         segment_descriptions=[_segment(number, finding, engine) for number, finding in enumerate(findings, start=1)],
-        instance_number=instance_number,
         content_description="AI candidate outlines, not for clinical use",
-        **identity_of(study, engine, role),
+        **identity_of(study, engine, role, number),
     )
     dataset.update(patient_and_study(image.header))
     stamp(dataset, study, dataset.SOPClassUID, role, findings[0].image_name)

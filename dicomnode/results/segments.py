@@ -11,7 +11,7 @@ from dicomnode.results import codes
 from dicomnode.results.identity import MANUFACTURER, VERSION, run_uid, serial_number
 from engines.base import EngineDescription
 
-SERIES_NUMBER = 8002
+SERIES_NUMBERS = 8100  # and the image's number: of series with one number a list's order is by chance
 HIGHLIGHT = hd.color.CIELabColor(l_star=78.0, a_star=2.0, b_star=76.0)  # amber, seen on grey by the colour-blind too
 
 
@@ -26,12 +26,16 @@ def algorithm_identification(engine: EngineDescription) -> hd.AlgorithmIdentific
     )
 
 
-def identity_of(study: StudyAnalysis, engine: EngineDescription, role: str) -> dict[str, Any]:
-    """What highdicom wants to know of any segmentation of a run: whose it is, what made it, and when."""
+def identity_of(study: StudyAnalysis, engine: EngineDescription, role: str, number: int) -> dict[str, Any]:
+    """What highdicom wants to know of any segmentation of a run: whose it is, what made it, and when.
+
+    number: of its image, or of its volume, in the study, from 1.
+    """
     return {
         "series_instance_uid": run_uid(study.run, "series", role),
-        "series_number": SERIES_NUMBER,
+        "series_number": SERIES_NUMBERS + number,
         "sop_instance_uid": run_uid(study.run, role),
+        "instance_number": 1,
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": MANUFACTURER,
         "software_versions": VERSION,

@@ -34,7 +34,7 @@ from engines.base import EngineDescription
 
 
 def build_volume_segmentation(
-    study: StudyAnalysis, engine: EngineDescription, regions: Sequence[TrackedRegion], instance_number: int
+    study: StudyAnalysis, engine: EngineDescription, regions: Sequence[TrackedRegion], number: int
 ) -> Dataset:
     """The regions of one series. regions: all of the same volume, at least one, in the order of their segments."""
     stack = regions[0].volume.stack
@@ -45,9 +45,8 @@ def build_volume_segmentation(
         pixel_array=_planes(regions, used, stack.shape),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(region, engine) for region in regions],
-        instance_number=instance_number,
         content_description="AI outlines, not for clinical use",
-        **identity_of(study, engine, role),
+        **identity_of(study, engine, role, number),
     )
     dataset.update(patient_and_study(stack.headers[0]))
     stamp(dataset, study, SegmentationStorage, role, series_name(stack.headers[0]))

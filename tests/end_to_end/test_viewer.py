@@ -209,5 +209,5 @@ def test_without_an_invented_geometry_ohif_breaks_down(browser: Browser, tmp_pat
         pacs.store(segmentation)
         viewer = Viewer(browser.new_page(), f"{address}/viewer?StudyInstanceUIDs={image.StudyInstanceUID}")
         assert not viewer.has_broken_down()
-        viewer.open("S:8002")
+        viewer.open("S:8101")
         wait_until(viewer.has_broken_down, "OHIF says that something went wrong")

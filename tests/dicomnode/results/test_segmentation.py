@@ -92,7 +92,7 @@ def test_one_object_per_image_with_outlines() -> None:
     assert [dataset.SeriesDescription.split(",")[0] for dataset in datasets] == ["left CC", "left MLO"]
     assert len({dataset.SOPInstanceUID for dataset in datasets}) == 2
     assert [len(dataset.SegmentSequence) for dataset in datasets] == [1, 2]
-    assert [dataset.InstanceNumber for dataset in datasets] == [2, 4]
+    assert [(dataset.SeriesNumber, dataset.InstanceNumber) for dataset in datasets] == [(8102, 1), (8104, 1)]
     assert segmentations(forms()["none"]) == []
     assert segmentations(forms()["failed"]) == []
     assert segmentations(run_over([(film_header(), [box_detection()])])) == []

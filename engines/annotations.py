@@ -6,8 +6,7 @@ unless `is_mass` is 0 or `abnormality` is another; NORM in `abnormality` marks a
 `pathology` (MALIGNANT or not) or `severity` (M or B). Stretched images have `orig_width_est, orig_height_est`.
 """
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,19 +19,25 @@ from engines.base import InputImage, Laterality
 from engines.errors import DataError
 from engines.images import read_image
 from engines.pixels import StoredPixels, numbers
+from engines.table import (
+    CIRCLE,
+    MALIGNANT,
+    UNKNOWN,
+    Row,
+    image_column,
+    is_mass,
+    is_normal,
+    pathology,
+    place_columns,
+    read_rows,
+)
 
 TABLE_NAME = "annotations.csv"
 PLAUSIBLE_ASPECT = (0.4, 0.8)  # width / height of a film; an estimate beyond is an error of the estimate
-NORMAL = frozenset({"NORM", "NORMAL"})
-MALIGNANT = frozenset({"MALIGNANT", "M"})
-BENIGN = frozenset({"BENIGN", "B", "BENIGN_WITHOUT_CALLBACK"})
-UNKNOWN = frozenset({"", "UNKNOWN", "UNPROVEN"})
-BOX, CIRCLE = ("x_px", "y_px", "w_px", "h_px"), ("x_px", "y_px", "radius_px")
 
 # mass: every mass of the image is located; unlocated: it has a mass that is not; normal: marked as such;
 # other: only abnormalities that are no mass.
 Kind = Literal["mass", "unlocated", "normal", "other"]
-Row = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,8 @@ class Case:
 
 def read_annotations(table: Path, images: Path) -> list[Case]:
     """All images of a table, in the order of their names; paths in it are relative to the folder. Raises DataError."""
-    rows = _rows(table)
-    key = "image" if "image" in rows[0] else "file"
+    rows = read_rows(table)
+    key = image_column(rows[0])
     by_image: dict[str, list[Row]] = {}
     for row in rows:
         by_image.setdefault(row[key], []).append(row)
@@ -73,40 +78,8 @@ def read_annotations(table: Path, images: Path) -> list[Case]:
     if absent:
         tried = ", ".join(str(path) for path in _places(absent[0], images, table))
         raise DataError(f"{len(absent)} of {len(where)} images of {table} are missing: {absent[0]} is none of {tried}")
-    try:
-        median = _median_aspect(rows)
-        return [_case(path, by_image[name], median) for name, path in where.items() if path is not None]
-    except (ValueError, ZeroDivisionError) as error:
-        raise DataError(f"{table} has a number that cannot be: {error}") from error
-
-
-def _rows(table: Path) -> list[Row]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            rows: list[Row] = [
-                {name: value or "" for name, value in row.items() if name} for row in csv.DictReader(lines)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} cannot be read as a table: {error}") from error
-    if not rows:
-        raise DataError(f"{table} has no rows: one per lesion or normal image is needed")
-    columns = rows[0].keys()
-    lacks = [name for name in ("patient", *BOX[:2]) if name not in columns]
-    lacks += [] if {"image", "file"} & columns else ["image (or file)"]
-    lacks += [] if {*BOX} <= columns or {*CIRCLE} <= columns else ["w_px and h_px (or radius_px)"]
-    lacks += [] if {"pathology", "severity"} & columns else ["pathology (or severity)"]
-    if lacks:
-        raise DataError(f"{table} lacks the columns {', '.join(lacks)}; it has {', '.join(columns)}")
-    nameless = [str(number) for number, row in enumerate(rows, 2) if not row["patient"]]
-    if nameless:
-        raise DataError(f"{table} names no patient in line {nameless[0]} ({len(nameless)} in all): intervals need it")
-    for number, row in enumerate(rows, 2):
-        if _is_mass(row) and _pathology(row) not in MALIGNANT | BENIGN | UNKNOWN:
-            known = ", ".join(sorted(MALIGNANT | BENIGN | UNKNOWN - {""}))
-            raise DataError(
-                f"{table} has the pathology {_pathology(row)!r} in line {number}; known are {known}, or empty"
-            )
-    return rows
+    median = _median_aspect(rows)
+    return [_case(path, by_image[name], median) for name, path in where.items() if path is not None]
 
 
 def _places(name: str, images: Path, table: Path) -> list[Path]:
@@ -134,12 +107,12 @@ def _aspect(row: Row) -> float | None:
 
 def _case(path: Path, rows: Sequence[Row], median: float | None) -> Case:
     first = rows[0]
-    masses = [row for row in rows if _is_mass(row)]
+    masses = [row for row in rows if is_mass(row)]
     located = [lesion for lesion in map(_lesion, masses) if lesion is not None]
     kind: Kind = "other"
     if masses:
         kind = "mass" if len(located) == len(masses) else "unlocated"
-    elif all(_is_normal(row) for row in rows):
+    elif all(is_normal(row) for row in rows):
         kind = "normal"
     rows_said, columns_said = first.get("rows", ""), first.get("columns", "")
     return Case(
@@ -155,21 +128,11 @@ def _case(path: Path, rows: Sequence[Row], median: float | None) -> Case:
     )
 
 
-def _is_normal(row: Row) -> bool:
-    return row.get("abnormality", "").strip().upper() in NORMAL
-
-
-def _is_mass(row: Row) -> bool:
-    if "is_mass" in row:
-        return row["is_mass"] == "1"
-    return not _is_normal(row) and row.get("abnormality", "mass").strip().lower() in {"mass", ""}
-
-
 def _lesion(row: Row) -> Lesion | None:
     """None where the row has no place."""
-    radius = row.get("radius_px", "")
-    names = CIRCLE if radius else BOX
-    if not all(row.get(name) for name in names):
+    radius = row.get(CIRCLE[-1], "")
+    names = place_columns(row)
+    if not row.get(names[-1]):
         return None
     x, y, *extent = (float(row[name]) for name in names)
     if radius:
@@ -178,12 +141,8 @@ def _lesion(row: Row) -> Lesion | None:
 
 
 def _malignant(row: Row) -> bool | None:
-    word = _pathology(row)
+    word = pathology(row)
     return None if word in UNKNOWN else word in MALIGNANT
-
-
-def _pathology(row: Row) -> str:
-    return (row.get("pathology", "") or row.get("severity", "")).strip().upper()
 
 
 def load_case(case: Case) -> tuple[InputImage, NDArray[np.float32]]:

@@ -44,7 +44,7 @@ class Guard:
             return ""
         return (
             "The image does not look like the mammograms that the model was made for:"
-            f" its features lie {distance / self.limit:.1f} times as far from theirs as is accepted."
+            f" its features lie {distance / self.limit:.2f} times as far from theirs as is accepted."
         )
 
 

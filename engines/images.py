@@ -35,15 +35,15 @@ def read_image(path: Path) -> InputImage:
             start = file.read(START_BYTES)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if cv2.haveImageReader(str(path)):
-        return _read_picture(path)
     readers = _registered()
-    for reader in readers.values():
+    for reader in readers.values():  # before OpenCV: a DICOM file may begin as a TIFF file does (PS3.10 section 7.1)
         if reader.recognises(start):
             try:
                 return reader.read(path)
             except DataError as error:
                 raise DataError(f"{path}: {error}") from error
+    if cv2.haveImageReader(str(path)):
+        return _read_picture(path)
     kinds = ", ".join(("pictures that OpenCV reads", *sorted(readers)))
     raise DataError(f"{path} is no image of a known kind ({kinds})")
 

@@ -34,10 +34,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class LastJob:
-    """The newest job of a package that ended. model_sha256: of the manifest that it was done by, "" if not known."""
+    """The newest job of a package that ended. model_sha256: of the manifest that it was done by, "" if not known.
+
+    number: a later job has a higher one.
+    """
 
     model_sha256: str
     failed: bool
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +91,13 @@ def _modalities(connection: Connection, uids: Sequence[str]) -> Mapping[str, Map
 
 def _last_jobs(connection: Connection, uids: Sequence[str]) -> Mapping[str, Mapping[str, LastJob]]:
     rows = connection.execute(
-        select(jobs.c.study_instance_uid, jobs.c.package, jobs.c.model_sha256, jobs.c.last_error != "")
+        select(jobs.c.study_instance_uid, jobs.c.package, jobs.c.model_sha256, jobs.c.last_error != "", jobs.c.id)
         .where(jobs.c.study_instance_uid.in_(uids), jobs.c.state.in_((JobState.DONE, JobState.DEAD)))
         .order_by(jobs.c.id)
     )
     found: dict[str, dict[str, LastJob]] = defaultdict(dict)
-    for uid, package, model_sha256, failed in rows:
-        found[uid][package] = LastJob(model_sha256, bool(failed))
+    for uid, package, model_sha256, failed, number in rows:
+        found[uid][package] = LastJob(model_sha256, bool(failed), number)
     return found
 
 

@@ -108,8 +108,15 @@ class Reanalysis:
         return next((reason for reason, holds in reasons.items() if holds), "")
 
     def _is_of_now(self, study: Candidate, package: str) -> bool:
+        """Whether the package's last job was done by its model of now, and what it said stands.
+
+        It does not where a package that is not run any more came after it, as before the way back to an older one.
+        """
         last = study.last_jobs.get(package)
-        return last is not None and last.model_sha256 == self._digests[package]
+        if last is None or last.model_sha256 != self._digests[package]:
+            return False
+        others = (job for name, job in study.last_jobs.items() if name not in self._digests and not job.failed)
+        return all(job.number < last.number for job in others)
 
     def _has_result_of_now(self, study: Candidate, package: str) -> bool:
         return self._is_of_now(study, package) and not study.last_jobs[package].failed

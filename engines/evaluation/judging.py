@@ -53,7 +53,8 @@ def judge_cases(engine: Engine, cases: Sequence[Case], tell: Callable[[str], Non
             tell(f"left out: {error}")
             unreadable.append(str(error))
     if not items:
-        raise DataError(f"none of {len(cases)} images can be used: {unreadable[0] if unreadable else 'there are none'}")
+        why = unreadable[0] if unreadable else "the table has none with a mass and none that is marked normal"
+        raise DataError(f"none of {len(cases)} images can be used: {why}")
     return Outcomes(tuple(items), tuple(unreadable))
 
 

@@ -98,7 +98,7 @@ def test_the_limit_parts_the_strange_from_the_usual() -> None:
     (far,) = _detector((6.0, 8.0)).analyse([phantom()])
     assert isinstance(near, Analysed)
     assert isinstance(far, Refused)
-    assert far.reason.endswith("2.0 times as far from theirs as is accepted.")
+    assert far.reason.endswith("2.00 times as far from theirs as is accepted.")
 
 
 @pytest.mark.parametrize("embedding", [None, (1.0, 2.0, 3.0), (float("nan"), 0.0)], ids=["none", "size", "nan"])

@@ -50,6 +50,15 @@ def test_a_registered_reader_is_asked(tmp_path: Path, monkeypatch: pytest.Monkey
     assert grey[0, 0] > grey[-1, -1]  # inverted, as a reader sees it
 
 
+def test_a_dicom_file_that_begins_as_a_tiff_does_is_dicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some devices write a TIFF's first bytes into the preamble."""
+    _register(monkeypatch, EntryPoint("dicom", "dicomnode.reading.reader:DICOM", READERS))
+    file = write(tmp_path / "a.dcm", image_dataset(ramp(0, 4095, 64, 48), 12))
+    file.write_bytes(b"II*\0\x08\0\0\0" + file.read_bytes()[8:])
+    assert cv2.haveImageReader(str(file))
+    assert read_image(file).pixels.shape == (64, 48)
+
+
 def test_a_file_that_a_reader_refuses_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader's reason with the file's path."""
     _register(monkeypatch, EntryPoint("dicom", "dicomnode.reading.reader:DICOM", READERS))

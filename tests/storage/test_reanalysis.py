@@ -125,8 +125,13 @@ def test_the_newest_job_of_each_package_says_what_was_made_of_it(db: Database) -
     record(db, scout(2))
     _done(db, model_sha256="new", failure="no pixels")
     (study,) = _found(db)
-    assert study.last_jobs == {"mammo-mass": LastJob("new", failed=True)}
+    assert study.last_jobs == {"mammo-mass": LastJob("new", failed=True, number=_last_number(db))}
     assert (study.modalities, study.revision) == ({"MG": 1, "SR": 1}, 2)
+
+
+def _last_number(db: Database) -> int:
+    with db.transaction() as connection:
+        return max(job.id for job in queue.jobs_of_study(connection, STUDY))
 
 
 def _uids(found: list[Candidate]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from pydicom import Dataset
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from dicomnode.assembly import Stores
 from dicomnode.config.sections import ModelSettings
@@ -81,6 +81,20 @@ def test_another_model_is_told_by_its_manifest(stores: Stores) -> None:
     with stores.database.transaction() as connection:
         connection.execute(update(jobs).values(model_sha256=""))  # as before that was noted
     assert _go(stores, other=True) == BY_FAKE
+
+
+def test_the_way_back_to_an_older_model_is_one_to_another(stores: Stores, analysed: Arriving) -> None:
+    """What a package said that is not run any more stands in the archive until the one of now has spoken again."""
+    _go(stores)
+    analysed.work(FakeEngine(Analysed((detection(),))))
+    with stores.database.transaction() as connection:
+        newest = select(func.max(jobs.c.id)).scalar_subquery()
+        connection.execute(update(jobs).where(jobs.c.id == newest).values(package="newer"))
+    assert _go(stores, models=(FAKE, ModelSettings(package="newer")), other=True, dry=True) == []
+    assert _go(stores, other=True, dry=True) == BY_FAKE
+    with stores.database.transaction() as connection:
+        connection.execute(update(jobs).where(jobs.c.package == "newer").values(last_error="no pixels"))
+    assert _go(stores, other=True, dry=True) == []  # it has said nothing
 
 
 def test_what_failed_by_the_model_of_now_runs_beside_another(stores: Stores, receive: Receive) -> None:

@@ -252,7 +252,7 @@ def reanalyse(
     older_than: Annotated[float | None, typer.Option(help="And at least.")] = None,
     other_model: Annotated[
         bool,
-        typer.Option("--other-model", help="Only what the packages configured now have not analysed, or not last."),
+        typer.Option("--other-model", help="Only what the packages of now have not analysed, or not last."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be analysed.")] = False,
 ) -> None:

@@ -5,12 +5,13 @@ stored until somebody asks: for a part, for all of it, or for it at a smaller si
 """
 
 from dataclasses import dataclass
-from math import log2
+from math import ceil, log2
 from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 EVERYWHERE = slice(None)
 LEAST_LEFT = 2.0  # pixels in one, each way, that are left to the last step, which knows fractions
@@ -101,9 +102,28 @@ def _means(values: Values, size: Size, times: int) -> NDArray[np.float32]:
     for _ in range(times):
         half = values.shape[1] // 2, values.shape[0] // 2
         values = cast("Values", cv2.resize(values, half, interpolation=cv2.INTER_AREA))
-    smaller = values.shape[0] > size[1] or values.shape[1] > size[0]
+    rows, columns = values.shape
+    if rows > size[1] and columns > size[0]:
+        upright = cv2.transpose(_shares(rows, size[1]) @ np.asarray(values, np.float32))
+        means = np.asarray(cv2.transpose(_shares(columns, size[0]) @ upright), np.float32)
+        return means if values.dtype == np.float32 else np.rint(means)  # whole steps, as OpenCV gives
+    smaller = rows > size[1] or columns > size[0]
     interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(values, size, interpolation=interpolation), np.float32)
+
+
+def _shares(length: int, shorter: int) -> csr_array:
+    """What each of a line's pixels gives to the means of fewer ones, float32 (shorter, length).
+
+    A product with it takes a third of the time of OpenCV's INTER_AREA, which goes pixel by pixel.
+    """
+    edges = np.linspace(0, length, shorter + 1)
+    touched = ceil(length / shorter) + 1
+    pixel = edges[:-1, None].astype(np.int32) + np.arange(touched, dtype=np.int32)
+    covered = np.minimum(pixel + 1, edges[1:, None]) - np.maximum(pixel, edges[:-1, None])
+    share = (np.maximum(covered, 0) * (shorter / length)).astype(np.float32)
+    ends = np.arange(0, share.size + 1, touched, dtype=np.int32)
+    return csr_array((share.ravel(), np.minimum(pixel, length - 1).ravel(), ends), (shorter, length))
 
 
 def _stored_means(pixels: StoredPixels, part: tuple[slice, slice], size: Size, times: int) -> NDArray[np.float32]:

@@ -45,11 +45,11 @@ def find_breast(grey: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None)
     usable = np.asarray(1 - _frame(grey), np.uint8)
     if valid is not None:
         usable &= valid.view(np.uint8)
-    if usable.mean() < LEAST_AREA:
+    if np.count_nonzero(usable) < LEAST_AREA * usable.size:
         raise NoBreastError("The image is blank: all of it is saturated or padding.")
     tissue = (cv2.GaussianBlur(grey, (0, 0), 1.5) > _tissue_level(grey, usable)) & usable
     mask = _body(tissue, max(3, round(OPENING * max(grey.shape)) | 1))
-    area = float(mask.mean())
+    area = np.count_nonzero(mask) / mask.size
     if area < LEAST_AREA:
         raise NoBreastError("No breast was found: no large bright region lies against a side of the image.")
     if area > MOST_AREA and valid is None:

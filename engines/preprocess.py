@@ -98,10 +98,19 @@ def to_batch(planes: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _grey(working: NDArray[np.float32], valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
     """Full range of the recorded pixels on 0..255, for the search of the breast only."""
     values = working if valid is None or not valid.any() else working[valid]
-    low, high = np.percentile(values, [0.5, 99.9])
+    low, high = _percentiles(values, (0.5, 99.9))
     if high - low < 1e-6:  # noqa: PLR2004 - no contrast at all
         raise NoBreastError("The image is blank: all pixels have the same value.")
     return np.asarray(np.clip((working - low) * (255.0 / (high - low)), 0, 255), np.uint8)
+
+
+def _percentiles(values: NDArray[np.float32], of: tuple[float, float]) -> NDArray[np.float64]:
+    """As np.percentile gives them, from sorted values: NumPy sorts faster than it finds two of them."""
+    ordered = np.sort(values, axis=None)
+    place = np.multiply(of, (ordered.size - 1) / 100)
+    below = place.astype(np.intp)
+    above = np.minimum(below + 1, ordered.size - 1)
+    return np.asarray(ordered[below] + (ordered[above] - ordered[below]) * (place - below), np.float64)
 
 
 def _with_margin(region: BreastRegion, shape: tuple[int, ...]) -> BreastRegion:
@@ -118,7 +127,7 @@ def _with_margin(region: BreastRegion, shape: tuple[int, ...]) -> BreastRegion:
 
 def _normalise(crop: NDArray[np.float32], mask: NDArray[np.bool_], settings: PreprocessSettings) -> NDArray[np.float32]:
     """Grey values of the breast on 0..255, all else 0."""
-    low, high = np.percentile(crop[mask], [settings.low_percentile, settings.high_percentile])
+    low, high = _percentiles(crop[mask], (settings.low_percentile, settings.high_percentile))
     scaled = np.clip((crop - low) * (255.0 / max(float(high - low), 1e-6)), 0, 255)
     return np.where(mask, scaled, 0).astype(np.float32)
 

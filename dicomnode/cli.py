@@ -66,7 +66,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-db = typer.Typer(help="The database: bring its schema up to date, requeue what was given up.", no_args_is_help=True)
+db = typer.Typer(
+    help="The database: bring its schema up to date, make it again from the files, requeue what was given up.",
+    no_args_is_help=True,
+)
 app.add_typer(db, name="db")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The TOML configuration file.")]
@@ -212,7 +215,8 @@ def status_command(config: ConfigOption, *, as_json: JsonOption = False) -> None
     with errors_are_messages():
         settings = _settings(config)
         with open_stores(settings) as stores:
-            overview = status.overview(stores.database, stores.archive)
+            names = [destination.name for destination in settings.destinations]
+            overview = status.overview(stores.database, stores.archive, names)
     if as_json:
         typer.echo(json.dumps(status.as_json(overview), indent=2))
     else:
@@ -356,11 +360,15 @@ def requeue(
     job: Annotated[int | None, typer.Option(help="A job that was given up.")] = None,
     delivery: Annotated[int | None, typer.Option(help="A delivery that was given up.")] = None,
     retrieval: Annotated[int | None, typer.Option(help="A retrieval that was given up.")] = None,
+    destination: Annotated[str | None, typer.Option(help="All that was given up for this destination.")] = None,
 ) -> None:
-    """Try a job, a delivery or a retrieval again that was given up; `dicomnode status` shows their numbers."""
-    if [job, delivery, retrieval].count(None) != 2:  # noqa: PLR2004  one of the three is given
-        raise typer.BadParameter("give one of --job, --delivery and --retrieval")
+    """Try again what was given up: a job, a delivery, a retrieval, by the number that `dicomnode status` shows."""
+    if [job, delivery, retrieval, destination].count(None) != 3:  # noqa: PLR2004  one of the four is given
+        raise typer.BadParameter("give one of --job, --delivery, --retrieval and --destination")
     with errors_are_messages(), open_stores(_settings(config)) as stores, stores.database.transaction() as connection:
+        if destination is not None:
+            typer.echo(f"{outbox.requeue_all(connection, destination)} deliveries queued again")
+            return
         if job is not None:
             queue.requeue(connection, job)
         if delivery is not None:

@@ -1,6 +1,6 @@
 """What `dicomnode status` shows: counts by state, what waits and why, and what went wrong last. Only reads."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -10,11 +10,12 @@ from rich.table import Table
 
 from storage import outbox, queue, retrievals, studies
 from storage.archive import Archive
-from storage.database import Database
+from storage.database import Connection, Database
 from storage.lifecycle import DeliveryState, JobState, RetrievalState, State, StudyState
 from storage.room import Level
 
 LATEST = 20
+NO_DESTINATION = "no destination of this name is configured; it is sent to the first one that is named so"
 ROOM_WORDS: Mapping[Level, str] = {
     Level.AMPLE: "",
     Level.LOW: "below warn_below",
@@ -48,11 +49,12 @@ class Overview:
     failed: tuple[str, ...]
     held_up: tuple[str, ...]
     retrieved: tuple[str, ...]
+    given_up_for: tuple[str, ...]
     troubles: tuple[Trouble, ...]
 
 
-def overview(database: Database, archive: Archive) -> Overview:
-    """Read everything in one transaction."""
+def overview(database: Database, archive: Archive, destinations: Collection[str] = ()) -> Overview:
+    """Read everything in one transaction. destinations: names of those that are configured."""
     level = archive.level()
     with database.transaction() as connection:
         dead_jobs = queue.list_jobs(connection, JobState.DEAD, LATEST)
@@ -72,16 +74,13 @@ def overview(database: Database, archive: Archive) -> Overview:
             accepts=level is not Level.REFUSING,
             not_analysed=tuple(f"{study.study_instance_uid}: {study.reason}" for study in unmatched),
             failed=tuple(f"{s.study_instance_uid}: {s.reason}" for s in failed if s.study_instance_uid not in buried),
-            held_up=tuple(
-                f"{item.objects} object{'' if item.objects == 1 else 's'} for {item.destination}"
-                f" since {_iso(item.since)}: {item.reason}"
-                for item in outbox.held_up(connection)
-            ),
+            held_up=(*_jobs_held_up(connection), *_objects_held_up(connection, destinations)),
             retrieved=tuple(
                 f"{item.study_instance_uid}: {item.kind} {item.wanted_study_uid}: {item.outcome or 'not yet'}"
                 for item in retrieved
                 if item.state is not RetrievalState.DEAD
             ),
+            given_up_for=tuple(sorted({delivery.destination for delivery in dead_deliveries})),
             troubles=(
                 *(Trouble("job", j.id, j.study_instance_uid, _iso(j.finished_at), j.last_error) for j in dead_jobs),
                 *(
@@ -94,6 +93,21 @@ def overview(database: Database, archive: Archive) -> Overview:
                 ),
             ),
         )
+
+
+def _jobs_held_up(connection: Connection) -> Iterator[str]:
+    if (held := queue.held_up(connection)) is not None:
+        yield f"{_number(held.jobs, 'job')} since {_iso(held.since)}: {held.reason}"
+
+
+def _objects_held_up(connection: Connection, destinations: Collection[str]) -> Iterator[str]:
+    for held in outbox.held_up(connection, destinations):
+        reason = held.reason if held.destination in destinations else NO_DESTINATION
+        yield f"{_number(held.objects, 'object')} for {held.destination} since {_iso(held.since)}: {reason}"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def as_json(shown: Overview) -> dict[str, object]:
@@ -127,6 +141,8 @@ def show(shown: Overview, console: Console) -> None:
     again = [("failed", shown.failed), ("unmatched", shown.not_analysed)]
     for state in (state for state, lines in again if lines):
         _line(console, f"once what stood in the way is mended: `dicomnode reanalyse --state {state}`")
+    for name in shown.given_up_for:
+        _line(console, f"all that was given up for {escape(name)}, again: `dicomnode db requeue --destination {name}`")
     for trouble in shown.troubles:
         _line(
             console,

@@ -28,7 +28,7 @@ from storage.clock import database_now
 from storage.lease import LEASED, NO_LEASE, WAITING, one_more_failure, renew_held, update_held
 from storage.lifecycle import DELIVERY, DeliveryState, sources_of
 from storage.schema import deliveries, jobs
-from storage.states import counts, revive
+from storage.states import counts, revive, revive_all
 from storage.upsert import insert
 
 POISON_FAILURES = 20
@@ -78,7 +78,10 @@ class RecoveredDelivery:
 
 @dataclass(frozen=True, slots=True)
 class HeldUp:
-    """What waits for a destination that did not take it. since: seconds since the Unix epoch; reason: of one try."""
+    """What waits for a destination that did not take it. since: seconds since the Unix epoch; reason: of one try.
+
+    reason: empty where there was none, as before the first.
+    """
 
     destination: str
     objects: int
@@ -273,6 +276,12 @@ def requeue(connection: Connection, delivery_id: int) -> None:
     revive(connection, deliveries, delivery_id, "delivery", DeliveryState.DEAD, DeliveryState.WAITING)
 
 
+def requeue_all(connection: Connection, destination: str) -> int:
+    """Let all dead deliveries for a destination be tried again, their failures forgotten; how many."""
+    chosen = deliveries.c.destination == destination
+    return revive_all(connection, deliveries, chosen, DeliveryState.DEAD, DeliveryState.WAITING)
+
+
 def delivery_counts(connection: Connection) -> dict[DeliveryState, int]:
     """How many deliveries are in each state; every state is there."""
     return counts(connection, deliveries, DeliveryState)
@@ -288,8 +297,8 @@ def list_deliveries(
     return _records(connection, query if state is None else query.where(deliveries.c.state == state))
 
 
-def held_up(connection: Connection) -> list[HeldUp]:
-    """Destinations for which something waits for another try, by name."""
+def held_up(connection: Connection, destinations: Collection[str]) -> list[HeldUp]:
+    """Destinations for which something waits for another try, or that are none of `destinations`; by name."""
     rows = connection.execute(
         select(
             deliveries.c.destination,
@@ -297,7 +306,10 @@ def held_up(connection: Connection) -> list[HeldUp]:
             func.min(deliveries.c.created_at),
             func.min(deliveries.c.last_error),
         )
-        .where(deliveries.c.state == WAITING, deliveries.c.last_error != "")
+        .where(
+            deliveries.c.state == WAITING,
+            (deliveries.c.last_error != "") | deliveries.c.destination.not_in(destinations),
+        )
         .group_by(deliveries.c.destination)
     )
     return sorted((HeldUp(*row) for row in rows), key=lambda item: item.destination)

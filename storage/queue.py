@@ -87,6 +87,15 @@ class RecoveredJob:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldUp:
+    """Jobs whose last attempt failed. since: seconds since the Unix epoch; reason: of one of them."""
+
+    jobs: int
+    since: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobRecord:
     """A job as it stands. Times: seconds since the Unix epoch by the database's clock."""
 
@@ -237,11 +246,16 @@ def bury(connection: Connection, lease: Lease, reason: str, model_sha256: str = 
     _end(connection, lease, state=JobState.DEAD, last_error=reason, model_sha256=model_sha256)
 
 
-def fail(connection: Connection, lease: Lease, reason: str, *, retry_after_s: float) -> None:
-    """Let the job wait for a later attempt, in its old place. Raises LeaseLost."""
+def fail(connection: Connection, lease: Lease, reason: str, *, retry_after_s: float, counts: bool = True) -> None:
+    """Let the job wait for a later attempt, in its old place. Raises LeaseLost.
+
+    counts: whether this attempt was one of its `max_attempts`; not where the study can do nothing for it.
+    """
     back = _unless_superseded(literal(JobState.DELAYED.value))
-    not_before = database_now() + retry_after_s
-    _give_back(connection, lease, state=back, not_before=not_before, last_error=reason, finished_at=_finished_at(back))
+    values = {"state": back, "last_error": reason, "finished_at": _finished_at(back)}
+    if not counts:
+        values["max_attempts"] = jobs.c.max_attempts + 1
+    _give_back(connection, lease, **values, not_before=database_now() + retry_after_s)
 
 
 def wake_delayed(connection: Connection) -> None:
@@ -332,6 +346,14 @@ def list_jobs(connection: Connection, state: JobState | None = None, limit: int 
     """List the newest jobs, newest first."""
     query = select(*RECORD_COLUMNS).order_by(jobs.c.id.desc()).limit(limit)
     return _records(connection, query if state is None else query.where(jobs.c.state == state))
+
+
+def held_up(connection: Connection) -> HeldUp | None:
+    """What waits for another attempt; None where nothing does."""
+    row = connection.execute(
+        select(func.count(), func.min(jobs.c.created_at), func.min(jobs.c.last_error)).where(jobs.c.state == DELAYED)
+    ).one()
+    return HeldUp(*row) if row[0] else None
 
 
 def jobs_of_study(connection: Connection, study_instance_uid: str) -> list[JobRecord]:

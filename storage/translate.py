@@ -1,8 +1,10 @@
 """The border where the database's errors become storage's, without any secret in them."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
@@ -14,6 +16,7 @@ from storage.urls import secrets_of, shown
 # PostgreSQL's SQLSTATE; by its number, so that its driver need not be loaded for SQLite.
 DISK_FULL = "53100"
 DEADLOCK_DETECTED = "40P01"
+NEEDED_BYTES = 65536  # SQLite cannot open a database without room for its shared memory, and calls that an I/O error
 
 
 @contextmanager
@@ -35,6 +38,8 @@ def _translate(error: SQLAlchemyError | sqlite3.Error, url: URL) -> StorageError
     code = getattr(original, "sqlstate", None)
     if code == DISK_FULL or "database or disk is full" in message:
         return DatabaseFull(message)
+    if "disk I/O error" in message and (free := _free_bytes(url)) < NEEDED_BYTES:
+        return DatabaseFull(f"{message}, for its file system is full ({free} bytes left)")
     if code == DEADLOCK_DETECTED:
         return Deadlock(message)
     if isinstance(error, sqlite3.Error):
@@ -44,6 +49,13 @@ def _translate(error: SQLAlchemyError | sqlite3.Error, url: URL) -> StorageError
             isinstance(error, DBAPIError) and error.connection_invalidated
         )
     return DatabaseUnavailable(message) if may_pass else DatabaseFailure(message)
+
+
+def _free_bytes(url: URL) -> float:
+    """On the file system of a SQLite database; infinite where that cannot be told."""
+    with suppress(OSError):
+        return shutil.disk_usage(Path(url.database or "").parent).free
+    return float("inf")
 
 
 def _without_secrets(error: SQLAlchemyError, url: URL) -> SQLAlchemyError | None:

@@ -22,7 +22,7 @@ from engines.errors import DeviceLost, EngineError
 from storage import outbox, queue
 from storage.archive import Archive
 from storage.database import Connection, Database
-from storage.errors import LeaseLost, StorageError
+from storage.errors import ArchiveFull, ArchiveUnavailable, LeaseLost, StorageError
 from storage.studies import find_study, hold_study, instances_of, settle_study
 
 log = get_logger(__name__)
@@ -86,6 +86,10 @@ class Worker:
                 log.warning("result dropped", reason="another worker has taken the job over")
             except _Outdated:
                 self._leave_to_newer(lease)
+            except (ArchiveFull, ArchiveUnavailable) as error:
+                if not self._is_of_the_archive(lease, error):
+                    raise
+                self._wait_for_archive(lease, error)
 
     def _restart_timers(self, connection: Connection, jump_seen: bool) -> None:
         queue.restart_timers(connection, self._settings.lease_s, jump_seen=jump_seen)
@@ -110,10 +114,30 @@ class Worker:
         except (LeaseLost, _Outdated):
             raise
         except Exception as error:
+            if self._is_of_the_archive(lease, error):
+                raise
             log.exception("job failed", duration_ms=watch.ms())
             self._after_error(lease, error)
             if isinstance(error, DeviceLost):
                 raise  # the job is told; this process can do no other
+
+    def _is_of_the_archive(self, lease: queue.Lease, error: Exception) -> bool:
+        """Whether the archive as a whole is full or out of reach, which says nothing about the study."""
+        if not isinstance(error, ArchiveUnavailable):
+            return isinstance(error, ArchiveFull)
+        with self._database.transaction() as connection:
+            instances = instances_of(connection, lease.study_instance_uid)
+        try:
+            self._archive.holds(instances[0].object_key)
+        except ArchiveUnavailable:
+            return True
+        return False  # it answers: a file of the study is lost or damaged
+
+    def _wait_for_archive(self, lease: queue.Lease, error: Exception) -> None:
+        """Try later, for as long as needed: no study may fail because of a disk that was full for an hour."""
+        with self._database.transaction() as connection:
+            queue.fail(connection, lease, str(error), retry_after_s=self._settings.retry_after_s, counts=False)
+        log.warning("job waits", reason=str(error), retry_in_s=self._settings.retry_after_s)
 
     def _leave_to_newer(self, lease: queue.Lease) -> None:
         try:

@@ -214,10 +214,12 @@ def test_a_rebuilt_index_says_what_it_cannot_know(config: Path, tmp_path: Path) 
 
 
 def test_requeue_of_nothing_is_a_message(config: Path) -> None:
-    """A number that is not there is said; neither or both options is a usage error."""
+    """A number that is not there is said, and how many there were; neither or both options is a usage error."""
     CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
     result = CliRunner().invoke(app, ["db", "requeue", "--config", str(config), "--job", "7"])
     assert (result.exit_code, "no job 7" in result.output) == (1, True)
+    result = CliRunner().invoke(app, ["db", "requeue", "--config", str(config), "--destination", "pacs"])
+    assert (result.exit_code, result.output) == (0, "0 deliveries queued again\n")
     assert CliRunner().invoke(app, ["db", "requeue", "--config", str(config)]).exit_code == 2
 
 

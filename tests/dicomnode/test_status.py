@@ -4,7 +4,7 @@ import io
 import json
 import socket
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +23,7 @@ from dicomnode.status import as_json, overview, show
 from storage import outbox, queue, retrievals, studies
 from storage.archive import Archive
 from storage.errors import DatabaseUnavailable
+from storage.lifecycle import DeliveryState
 from storage.room import Mark, Marks
 
 Receive = Callable[..., Dataset]
@@ -88,11 +89,8 @@ def test_metrics_outlive_the_database(troubled: Stores, monkeypatch: pytest.Monk
 
 def test_why_a_study_failed_is_shown(stores: Stores, receive: Receive) -> None:
     """A job that ended in order, with a report that says "could not be processed", is no success; UIDs stay whole."""
-    receive("1.2.3")
-    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="x")], 3).do_one_round()
+    lease = _claimed(stores, receive)
     with stores.database.transaction() as connection:
-        lease = queue.claim(connection, "test", 60)
-        assert lease is not None
         queue.complete(connection, lease, summary="no image", failure="No image could be [analysed].")
         studies.settle_study(connection, lease.study_instance_uid, lease.revision)
     assert _shown(stores, width=20).splitlines()[-2:] == [
@@ -103,11 +101,8 @@ def test_why_a_study_failed_is_shown(stores: Stores, receive: Receive) -> None:
 
 def test_what_a_destination_did_not_take_is_shown(stores: Stores, receive: Receive) -> None:
     """How much waits for which destination, and why."""
-    receive("1.2.3")
-    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="x")], 3).do_one_round()
+    lease = _claimed(stores, receive)
     with stores.database.transaction() as connection:
-        lease = queue.claim(connection, "test", 60)
-        assert lease is not None
         outbox.add_deliveries(connection, lease.job_id, "pacs", [outbox.OutgoingObject("1.9", "1.8", "1.7", "key")])
         batch = outbox.claim_batch(connection, "test", 60, ["pacs"])
         assert batch is not None
@@ -115,6 +110,50 @@ def test_what_a_destination_did_not_take_is_shown(stores: Stores, receive: Recei
     text = _shown(stores)
     assert "waiting: 1 object for pacs since 20" in text
     assert "PACS at pacs:104 cannot be reached: [Errno 111] Refused" in text
+    text = _shown(stores, destinations=["archive"])
+    assert "waiting: 1 object for pacs since 20" in text
+    assert "no destination of this name is configured" in text
+    assert "Refused" not in text
+
+
+def test_what_waits_for_a_destination_that_there_is_none_of_is_shown(stores: Stores, receive: Receive) -> None:
+    """As after its name was changed: nobody has tried, so there is no reason, and nobody ever will."""
+    lease = _claimed(stores, receive)
+    with stores.database.transaction() as connection:
+        outbox.add_deliveries(connection, lease.job_id, "pacs", [outbox.OutgoingObject("1.9", "1.8", "1.7", "key")])
+    assert "waiting" not in _shown(stores).partition("free in the archive")[2]
+    assert "for pacs since 20" in _shown(stores, destinations=["archive"])
+
+
+def test_what_was_given_up_for_a_destination_is_named_as_a_whole(stores: Stores, receive: Receive) -> None:
+    """A PACS that refused everything for a weekend: one command, not one for each object."""
+    receive("1.2.3")
+    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="x")], 3).do_one_round()
+    objects = [outbox.OutgoingObject(f"1.9.{number}", "1.8", "1.7", "key") for number in range(3)]
+    with stores.database.transaction() as connection:
+        lease = queue.claim(connection, "test", 60)
+        assert lease is not None
+        for name in ("pacs", "other"):
+            outbox.add_deliveries(connection, lease.job_id, name, objects)
+            batch = outbox.claim_batch(connection, "test", 60, [name])
+            assert batch is not None
+            for delivery in batch.deliveries:
+                outbox.mark_failed(connection, delivery, "answered 0xA700", 1.0, 1)
+    assert _shown(stores).count("`dicomnode db requeue --destination pacs`") == 1
+    with stores.database.transaction() as connection:
+        assert outbox.requeue_all(connection, "pacs") == 3
+        assert outbox.requeue_all(connection, "pacs") == 0
+        assert outbox.delivery_counts(connection)[DeliveryState.DEAD] == 3
+    assert "requeue --destination pacs" not in _shown(stores)
+
+
+def test_why_a_job_waits_is_shown(stores: Stores, receive: Receive) -> None:
+    """One that failed and is tried again later."""
+    lease = _claimed(stores, receive)
+    with stores.database.transaction() as connection:
+        queue.fail(connection, lease, "the archive is full", retry_after_s=60)
+    assert "waiting: 1 job since 20" in _shown(stores)
+    assert ": the archive is full\n" in _shown(stores)
 
 
 def test_nothing_is_not_a_table_of_zeros(stores: Stores) -> None:
@@ -122,9 +161,19 @@ def test_nothing_is_not_a_table_of_zeros(stores: Stores) -> None:
     assert _shown(stores).startswith("nothing has come yet\n")
 
 
-def _shown(stores: Stores, width: int = 200) -> str:
+def _claimed(stores: Stores, receive: Receive) -> queue.Lease:
+    """The job of a study that has come."""
+    receive("1.2.3")
+    Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="x")], 3).do_one_round()
+    with stores.database.transaction() as connection:
+        lease = queue.claim(connection, "test", 60)
+    assert lease is not None
+    return lease
+
+
+def _shown(stores: Stores, width: int = 200, destinations: Sequence[str] = ("pacs",)) -> str:
     text = io.StringIO()
-    show(overview(stores.database, stores.archive), Console(file=text, width=width))
+    show(overview(stores.database, stores.archive, destinations), Console(file=text, width=width))
     return text.getvalue()
 
 

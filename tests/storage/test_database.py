@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -231,6 +232,18 @@ def server_db(postgres_server: PostgresServer) -> Iterator[Database]:
     db = Database.open(postgres_server.url())
     yield db
     db.close()
+
+
+@pytest.mark.parametrize(("free", "expected"), [(0, DatabaseFull), (10**9, DatabaseUnavailable)])
+def test_an_io_error_on_a_full_disk_is_out_of_space(
+    free: int, expected: type[StorageError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite calls it an I/O error, which sounds like a broken disk, when it has no room for its shared memory."""
+    monkeypatch.setattr("storage.translate.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(StorageError) as caught, translated(make_url(f"sqlite:///{tmp_path}/node.db")):
+        raise sqlite3.OperationalError("disk I/O error")
+    assert type(caught.value) is expected
+    assert ("its file system is full (0 bytes left)" in str(caught.value)) == (free == 0)
 
 
 def test_a_full_postgresql_is_out_of_space(server_db: Database) -> None:

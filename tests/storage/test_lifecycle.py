@@ -183,6 +183,11 @@ DELIVERY_OPERATIONS: dict[
         DEAD,
         DeliveryState.WAITING,
     ),
+    "requeue all": (
+        lambda connection, _: outbox.requeue_all(connection, "pacs"),
+        DEAD,
+        DeliveryState.WAITING,
+    ),
     "send": (lambda connection, delivery: commitment.mark_sent(connection, delivery, 60), LEASED, DeliveryState.SENT),
     "commit": (
         lambda connection, delivery: commitment.settle(connection, COMMITMENT, [_uid(delivery)], {}, 0, 9),

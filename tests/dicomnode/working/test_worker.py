@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -14,6 +15,7 @@ from dicomnode.working.worker import Worker
 from engines.base import Analysed, ImageOutcome, InputImage, Refused
 from engines.errors import DeviceLost, EngineError, InferenceError
 from storage import outbox, queue
+from storage.errors import ArchiveFull, ArchiveUnavailable, StorageError
 from storage.lifecycle import JobState
 from storage.schema import jobs
 from storage.studies import find_study
@@ -129,6 +131,38 @@ def test_a_passing_error_is_tried_again(stores: Stores, receive: Receive) -> Non
     (report,) = bench.sent()
     assert "could not be processed" in report.to_json()
     assert not bench.worker.do_one_round()
+
+
+@pytest.mark.parametrize("fault", [ArchiveFull("no room"), ArchiveUnavailable("no connection")])
+def test_a_job_waits_for_its_archive_as_long_as_needed(
+    fault: StorageError, stores: Stores, receive: Receive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full, or storage that is away, for longer than all attempts fails no study."""
+    receive()
+    bench = Bench(stores, FakeEngine(Analysed(())), _settings(max_attempts=1))
+
+    def broken(*_: object, **__: object) -> NoReturn:
+        raise fault
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stores.archive, "store_result", broken)
+        patched.setattr(stores.archive, "holds", broken)
+        for _ in range(5):
+            assert bench.worker.do_one_round()
+    assert bench.sent() == []
+    assert bench.worker.do_one_round()
+    (report,) = bench.sent()
+    assert "could not be processed" not in report.to_json()
+
+
+def test_a_lost_file_is_no_archive_that_is_away(stores: Stores, receive: Receive) -> None:
+    """The archive answers, so the attempts count, and the study is given up with a report."""
+    receive()
+    bench = Bench(stores, FakeEngine(error=ArchiveUnavailable("reading 1.2.3: Input/output error")), _settings(2))
+    assert bench.worker.do_one_round()
+    assert bench.worker.do_one_round()
+    (report,) = bench.sent()
+    assert "could not be processed" in report.to_json()
 
 
 def test_a_lost_gpu_ends_the_worker_and_not_the_job(stores: Stores, receive: Receive) -> None:

@@ -4,6 +4,7 @@ import atexit
 import gc
 import json
 import socket
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -167,7 +168,8 @@ def check(
             if settings.receiver.durability == "none":
                 typer.echo(serve.NOT_DURABLE)
             make_receiver(settings, stores, OpenAssociations())  # certificates, and the users of peers
-            check_validity(settings.tls)
+            if (expires_at := check_validity(settings.tls)) is not None:
+                typer.echo(f"certificate: valid until {datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d}")
             make_puller(settings, stores)
             if archive:
                 _check_archive(stores)

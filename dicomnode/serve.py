@@ -19,6 +19,7 @@ from pathlib import Path
 from dicomnode import assembly, metrics
 from dicomnode.config.settings import Settings
 from dicomnode.dispatching.evidence import OpenAssociations
+from dicomnode.keeping.certificate_watch import CertificateWatch
 from dicomnode.keeping.room_watch import RoomWatch
 from dicomnode.logs import get_logger
 from dicomnode.network.listener import cannot_listen
@@ -37,6 +38,7 @@ PAUSE_S = 0.25
 ROOM_PAUSE_S = 1.0
 RETENTION_PAUSE_S = 5.0
 ORPHANS_PAUSE_S = 3600.0
+CERTIFICATE_PAUSE_S = 3600.0
 GRACE_S = 20.0
 RESTART_PAUSE_S = 2.0
 EXIT_JOB_DEADLINE = 75
@@ -189,9 +191,11 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
         raise cannot_listen("node", settings.node.host, settings.node.port, error) from None
     retention = assembly.make_retention(settings, stores)
     sweeping = (assembly.make_orphans(settings, stores).do_one_round, stop, ORPHANS_PAUSE_S, "orphans")
+    certificate = CertificateWatch(settings.tls)
     beside = [
         threading.Thread(target=run_rounds, args=(watch.do_one_round, stop, ROOM_PAUSE_S, "room")),
         threading.Thread(target=run_rounds, args=(retention.do_one_round, stop, RETENTION_PAUSE_S, "retention")),
+        threading.Thread(target=run_rounds, args=(certificate.do_one_round, stop, CERTIFICATE_PAUSE_S, "certificate")),
         threading.Thread(target=run_rounds, args=sweeping, daemon=True),  # the first sweep may be a long one
     ]
     if puller is not None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from storage.errors import ArchiveFull, ArchiveUnavailable
 
+DENIED = frozenset({errno.EACCES, errno.EPERM})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -23,4 +24,5 @@ def translation(doing: str, error: OSError) -> ArchiveFull | ArchiveUnavailable:
     """What the error is to us, for where a block is entered too often to be one of `translated_os`."""
     if error.errno in FULL:
         return ArchiveFull(f"{doing}: {os.strerror(error.errno or 0)}")
-    return ArchiveUnavailable(f"{doing}: {error.strerror}")
+    hint = f"; it must belong to the user that runs this (user ID {os.geteuid()})" if error.errno in DENIED else ""
+    return ArchiveUnavailable(f"{doing}: {error.strerror}{hint}")

@@ -25,26 +25,35 @@ def client_context(settings: TlsSettings) -> ssl.SSLContext | None:
     return _context(settings, ssl.PROTOCOL_TLS_CLIENT)
 
 
-def check_validity(settings: TlsSettings) -> None:
-    """Raise ConfigurationError where every peer would refuse our certificate, because it has expired or is too new."""
+def check_validity(settings: TlsSettings) -> float | None:
+    """When our certificate expires, in seconds since the Unix epoch; None without one, or where it cannot be told.
+
+    Raises ConfigurationError where every peer would refuse it, because it has expired or is too new.
+    """
     server, client = server_context(settings), client_context(settings)
     if server is None or client is None:
-        return
+        return None
     client.check_hostname = False
     try:
-        _shake_hands(server, client)
+        return ssl.cert_time_to_seconds(_shake_hands(server, client))
     except ssl.SSLCertVerificationError as error:
         if error.verify_code in OUT_OF_TIME:  # who signed it is the peers' matter, who may trust others than we do
             raise ConfigurationError(f"[tls] {settings.certificate}: {error.verify_message}") from None
+    return None
 
 
-def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """With ourselves, without a network: Python reads no dates from a certificate. Raises SSLCertVerificationError."""
+def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> str:
+    """With ourselves, without a network: Python reads no dates from a certificate that no peer has shown.
+
+    Returns the date until when it is valid. Raises SSLCertVerificationError.
+    """
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True))
     for end in ends * FLIGHTS:
         with contextlib.suppress(ssl.SSLWantReadError):
             end.do_handshake()
+    shown = ends[0].getpeercert() or {}
+    return str(shown["notAfter"])
 
 
 def _context(settings: TlsSettings, protocol: int) -> ssl.SSLContext | None:

@@ -91,6 +91,19 @@ def test_whatever_call_fails_nothing_is_left(
     assert store_instance(archive, STUDY, UID, [b"x"]).size_bytes == 1
 
 
+def test_who_may_not_write_is_told_whose_it_must_be(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a command that was run as root, which made folders of its own."""
+
+    def fail(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "writev", fail)
+    with pytest.raises(
+        ArchiveUnavailable, match=rf"Permission denied; .* user that runs this \(user ID {os.geteuid()}\)"
+    ):
+        store_instance(archive, STUDY, UID, [b"x"])
+
+
 def test_a_sender_that_breaks_off_leaves_nothing(archive: Archive, tmp_path: Path) -> None:
     """The parts' own error comes through as it is."""
 

@@ -176,12 +176,12 @@ def test_files_that_are_no_certificate_are_named(node: Identity, tmp_path: Path)
     [
         ({"not_after": datetime(2020, 1, 1, tzinfo=UTC)}, "certificate has expired"),
         ({"not_before": datetime(2090, 1, 1, tzinfo=UTC)}, "certificate is not yet valid"),
-        ({}, ""),
+        ({"not_after": datetime(2090, 1, 1, tzinfo=UTC)}, ""),
     ],
     ids=["expired", "too new", "valid"],
 )
 def test_a_certificate_out_of_its_time_is_told(tmp_path: Path, dates: dict[str, datetime], told: str) -> None:
-    """By `dicomnode check`, and not only by every peer in turn."""
+    """By `dicomnode check`, and not only by every peer in turn; of one in its time, when that ends."""
     authority = trustme.CA()
     own = authority.issue_cert("127.0.0.1", **dates)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -191,7 +191,7 @@ def test_a_certificate_out_of_its_time_is_told(tmp_path: Path, dates: dict[str, 
         certificate=tmp_path / "node.pem", private_key=tmp_path / "node.key", authorities=tmp_path / "ca.pem"
     )
     with pytest.raises(ConfigurationError, match=f"node.pem: {told}") if told else contextlib.nullcontext():
-        check_validity(settings)
+        assert check_validity(settings) == dates["not_after"].timestamp()
 
 
 def test_tls_is_all_or_nothing(node: Identity) -> None:

@@ -1,11 +1,13 @@
 """Reads the few attributes that the node files an instance by, and proves that the encoding ends where it says.
 
 Walks the top level of an encoded dataset (PS3.5 7.1) by the declared lengths and never copies or allocates a
-value that is not asked for: a 2 GB length costs nothing, and a truncated instance is noticed before it is stored.
+value that is not asked for: a 2 GB length costs nothing, and a truncated instance is noticed before it is stored. A
+deflated dataset is inflated piece by piece, since a megabyte of it may become a gigabyte.
 """
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
@@ -25,6 +27,9 @@ SHORT_VRS = frozenset(
 )
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 MAXIMUM_DEPTH = 32
+LONGEST_VALUE_BYTES = 64  # of what is asked for; of a UID, PS3.5 9.1
+LONGEST_HEADER_BYTES = 12
+DEFLATED_BYTES, INFLATED_BYTES = 1 << 16, 1 << 20  # how much is taken, and may become of it, at once
 
 # Of an element header in implicit and in explicit VR, and of a length of 32 bits.
 LITTLE_ENDIAN = tuple(struct.Struct(form).unpack_from for form in ("<HHI", "<HH2sH", "<I"))
@@ -42,6 +47,8 @@ class BeginningTooShort(Exception):  # noqa: N818  nobody's error
 class _Walker:
     """data: the dataset, or the beginning of one of `size` bytes."""
 
+    _start = 0  # where in the dataset the data begins
+
     def __init__(self, data: Buffer, size: int, *, implicit: bool, big_endian: bool) -> None:
         self._data = data
         self._size = size
@@ -55,13 +62,19 @@ class _Walker:
         while position < size:
             element = tag, _, start, length = self._header(position, implicit=self._implicit)
             position = start + length
-            if tag in tags and length != UNDEFINED_LENGTH:
-                if len(self._data) < position <= size:
-                    raise BeginningTooShort
-                found[tag] = bytes(self._data[start:position]).decode("ascii", "replace").strip(" \0")
+            if tag in tags and length != UNDEFINED_LENGTH and position <= size:
+                found[tag] = self._text(tag, start, length)
             if position > size or length == UNDEFINED_LENGTH:
                 position = self._end(element, depth=0)
         return found
+
+    def _text(self, tag: int, start: int, length: int) -> str:
+        if length > LONGEST_VALUE_BYTES:
+            raise EncodingError(f"{_name(tag)} is longer than {LONGEST_VALUE_BYTES} bytes")
+        if len(self._data) < start + length - self._start:
+            raise BeginningTooShort
+        value = self._data[start - self._start : start - self._start + length]
+        return bytes(value).decode("ascii", "replace").strip(" \0")
 
     def _header(self, position: int, *, implicit: bool) -> _Element:
         try:
@@ -79,13 +92,13 @@ class _Walker:
         except struct.error:
             raise self._outside(position) from None
         if not (vr.isalpha() and vr.isupper()):
-            raise EncodingError(f"{_name(tag)} at byte {position} has no value representation")
+            raise EncodingError(f"{_name(tag)} at byte {self._start + position} has no value representation")
         return tag, vr, position + 8, length
 
     def _outside(self, position: int) -> Exception:
-        if len(self._data) < self._size:
+        if self._start + len(self._data) < self._size:
             return BeginningTooShort()
-        return EncodingError(f"ends inside an element header at byte {position}")
+        return EncodingError(f"ends inside an element header at byte {self._start + position}")
 
     def _end(self, element: _Element, depth: int) -> int:
         tag, vr, start, length = element
@@ -116,22 +129,54 @@ class _Walker:
             position = child[2]
 
 
+class _InflatingWalker(_Walker):
+    """The same over a deflated dataset, of which no more is in memory than the piece that is looked at."""
+
+    def __init__(self, deflated: Buffer, maximum_bytes: int) -> None:
+        """Inflate it once to its end, to know how long it is. Raises EncodingError, also beyond maximum_bytes."""
+        size = sum(map(len, _inflated(deflated, maximum_bytes)))
+        super().__init__(b"", size, implicit=False, big_endian=False)
+        self._pieces = _inflated(deflated, maximum_bytes)
+
+    def _header(self, position: int, *, implicit: bool) -> _Element:
+        self._go_to(position)
+        tag, vr, start, length = super()._header(position - self._start, implicit=implicit)
+        return tag, vr, self._start + start, length
+
+    def _go_to(self, position: int) -> None:
+        """Have the header of an element there, and the value after it where it is one that may be asked for."""
+        enough = min(position + LONGEST_HEADER_BYTES + LONGEST_VALUE_BYTES, self._size)
+        while (end := self._start + len(self._data)) < enough:
+            kept = min(position, end)
+            self._data = bytes(self._data[kept - self._start :]) + next(self._pieces)
+            self._start = kept
+
+
+def _inflated(deflated: Buffer, maximum_bytes: int) -> Iterator[bytes]:
+    """The dataset inside a deflated one (PS3.5 A.5) in pieces. Raises EncodingError, also beyond maximum_bytes."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    size = 0
+    for start in range(0, len(deflated), DEFLATED_BYTES):
+        left: Buffer = deflated[start : start + DEFLATED_BYTES]
+        more = True
+        while more:
+            try:
+                piece = inflater.decompress(left, INFLATED_BYTES)
+            except zlib.error as error:
+                raise EncodingError(f"is not deflated as its transfer syntax says: {error}") from None
+            size += len(piece)
+            if size > maximum_bytes:
+                raise EncodingError(f"inflates to more than {maximum_bytes} bytes")
+            yield piece
+            left = inflater.unconsumed_tail
+            more = bool(left) or len(piece) == INFLATED_BYTES  # which may wait inside, when all that came is taken
+        if inflater.eof:
+            return
+    raise EncodingError("ends inside the deflated stream")
+
+
 def _name(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-
-
-def inflate(data: Buffer, maximum_bytes: int) -> bytes:
-    """The dataset inside a deflated one (PS3.5 A.5). Raises EncodingError, also beyond maximum_bytes."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        plain = inflater.decompress(data, maximum_bytes)
-    except zlib.error as error:
-        raise EncodingError(f"is not deflated as its transfer syntax says: {error}") from None
-    if inflater.unconsumed_tail:
-        raise EncodingError(f"inflates to more than {maximum_bytes} bytes")
-    if not inflater.eof:
-        raise EncodingError("ends inside the deflated stream")
-    return plain
 
 
 def read_attributes(
@@ -147,8 +192,7 @@ def read_attributes(
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         if len(data) < size:
             raise BeginningTooShort
-        data = inflate(data, maximum_bytes)
-        size = len(data)
+        return _InflatingWalker(data, maximum_bytes).values(tags)
     walker = _Walker(
         data,
         size,

@@ -105,18 +105,46 @@ def test_a_missing_uid_is_named(intake: Intake, tmp_path: Path, keyword: str) ->
     assert not _files(tmp_path)
 
 
-@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2/3", "1" * 65])
-def test_a_hostile_uid_never_becomes_a_path(intake: Intake, tmp_path: Path, uid: str) -> None:
-    """A Study Instance UID that is none is refused before anything is written."""
+STUDY, SERIES = b"\x20\x00\x0d\x00UI", b"\x20\x00\x0e\x00UI"
+CLASS, MODALITY = b"\x08\x00\x16\x00UI", b"\x08\x00\x60\x00CS"
+HOSTILE = ["../../etc/passwd", "1.2/3", "1" * 65, "1.2\x1b[2J", '1.2\n{"event":"forged"}', "1.2\x001", "9" * 60_000]
+
+
+@pytest.mark.parametrize("uid", HOSTILE)
+@pytest.mark.parametrize("head", [STUDY, SERIES, CLASS], ids=["study", "series", "class"])
+def test_a_hostile_uid_is_refused(intake: Intake, tmp_path: Path, head: bytes, uid: str) -> None:
+    """What is no UID becomes no path, no row and no line of the log, and its sender hears it, not 0xA700 for ever."""
     dataset = mammogram("1.2.3", "1.2.3.1", "R")
-    data = encoded(dataset).replace(b"\x20\x00\x0d\x00UI\x06\x00" + b"1.2.3\0", _ui(uid))
-    assert _refusal(intake, dataset, data).status == 0xC000
+    refused = _refusal(intake, dataset, _with_value(encoded(dataset), head, uid))
+    assert refused.status == 0xC000
+    assert str(refused).isprintable()
+    assert len(str(refused)) < 100
     assert not _files(tmp_path)
 
 
-def _ui(uid: str) -> bytes:
-    value = uid.encode() + b"\0" * (len(uid) % 2)
-    return b"\x20\x00\x0d\x00UI" + len(value).to_bytes(2, "little") + value
+@pytest.mark.parametrize("modality", ["DOE^JOHN^OF^NOWHERE", "M\x1b[2J", "M\n", "M\x00G"])
+def test_a_modality_that_is_none_is_refused(intake: Intake, tmp_path: Path, modality: str) -> None:
+    """Of other things than a code no row is made, which a database may not take, and no line of the log."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    refused = _refusal(intake, dataset, _with_value(encoded(dataset), MODALITY, modality + "G"))
+    assert (refused.status, str(refused)) == (0xC000, "Modality (0008,0060) is no code string")
+    assert not _files(tmp_path)
+
+
+@pytest.mark.parametrize("modality", ["", "MG", "mg", "OT-X 2"])
+def test_what_real_senders_write_as_modality_is_taken(intake: Intake, modality: str) -> None:
+    """Nothing is lost for a small letter."""
+    dataset = mammogram("1.2.3", "1.2.3.1", "R")
+    data = _with_value(encoded(dataset), MODALITY, modality)
+    assert take(intake, dataset, data).instance.modality == modality
+
+
+def _with_value(data: bytes, head: bytes, value: str) -> bytes:
+    """The dataset with another value of an element with a short length. head: its tag and VR."""
+    start = data.index(head) + len(head)
+    end = start + 2 + int.from_bytes(data[start : start + 2], "little")
+    new = value.encode() + b"\0" * (len(value) % 2)
+    return data[:start] + len(new).to_bytes(2, "little") + new + data[end:]
 
 
 def test_what_is_no_dataset_is_refused(intake: Intake, tmp_path: Path) -> None:

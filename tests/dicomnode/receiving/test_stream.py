@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import pytest
@@ -19,6 +20,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from dicomnode.receiving import stream
 from dicomnode.receiving.stream import BeginningTooShort, EncodingError, read_attributes
 
 TAGS = frozenset({0x00080018, 0x0020000D, 0x00080060})
@@ -110,6 +112,44 @@ def test_inflates() -> None:
         read_attributes(data, DeflatedExplicitVRLittleEndian, TAGS, 100)
     with pytest.raises(EncodingError, match="is not deflated"):
         read_attributes(b"\xff" * 64, DeflatedExplicitVRLittleEndian, TAGS, LIMIT)
+
+
+def _deflated(*parts: bytes) -> bytes:
+    squeeze = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    return b"".join(squeeze.compress(part) for part in parts) + squeeze.flush()
+
+
+def test_a_megabyte_that_becomes_a_gigabyte_takes_no_memory() -> None:
+    """However much there is between what is asked for; also the end behind all of it is found, or missed."""
+    plain = _encode(_dataset(), ExplicitVRLittleEndian)
+    here = plain.index(b"\x20\x00\x0d\x00")  # Study Instance UID, behind the others
+    between = struct.pack("<HH2sHI", 0x0009, 0x1001, b"OB", 0, 100 << 20)
+    parts = (plain[:here], between, *[bytes(1 << 20)] * 100, plain[here:])
+    whole, cut = _deflated(*parts), _deflated(*parts[:-1], plain[here:-1])
+    tracemalloc.start()
+    try:
+        assert read_attributes(whole, DeflatedExplicitVRLittleEndian, TAGS, 1 << 30) == VALUES
+        with pytest.raises(EncodingError, match="declares 256 bytes, 255 are there"):
+            read_attributes(cut, DeflatedExplicitVRLittleEndian, TAGS, 1 << 30)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 100, 257, 258, 300])
+def test_inflating_ends_wherever_a_piece_does(beyond: int) -> None:
+    """What the inflater still holds when all has been given to it is read, too."""
+    plain = bytes(stream.INFLATED_BYTES + beyond)
+    assert b"".join(stream._inflated(_deflated(plain), LIMIT)) == plain
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_value_that_cannot_be_one_is_not_read(syntax: UID) -> None:
+    """Of a UID of megabytes nothing is copied."""
+    dataset = _dataset()
+    dataset.Modality = "M" * 1000
+    with pytest.raises(EncodingError, match=r"\(0008,0060\) is longer than 64 bytes"):
+        read_attributes(_encode(dataset, syntax), syntax, TAGS, LIMIT)
 
 
 @pytest.mark.parametrize("cut", [1, 3, 100, 255])

@@ -33,6 +33,7 @@ log = get_logger(__name__)
 
 UNRECOGNIZED_OPERATION = 0x0211  # PS3.7 C.5.13
 MOST_SYNTAXES_SHOWN = 16
+TOO_MANY = "too many connections that have not asked for anything"
 NORMALIZED = (dimse.N_EVENT_REPORT_RQ, dimse.N_CREATE_RQ, dimse.N_SET_RQ)
 
 
@@ -77,6 +78,7 @@ class Receiver:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._open: dict[socket.socket, threading.Thread] = {}
+        self._strangers: dict[socket.socket, str] = {}  # host of those without an association, the oldest first
 
     @property
     def port(self) -> int:
@@ -118,12 +120,12 @@ class Receiver:
 
     def _admit(self, connection: socket.socket, host: str, address: str) -> None:
         """Raises OSError, RuntimeError, MemoryError."""
-        with self._lock:
-            crowded = len(self._open) >= self._settings.maximum_associations + BACKLOG
-        reason = "the address is not in allowed_networks" if not self._is_allowed_host(host) else ""
-        reason = reason or ("too many connections that have not asked for anything" if crowded else "")
-        if reason:
-            log.warning("connection refused", host=host, reason=reason)
+        if not self._is_allowed_host(host):
+            log.warning("connection refused", host=host, reason="the address is not in allowed_networks")
+            self._turn_away(connection)
+            return
+        if not self._make_place():
+            log.warning("connection refused", host=host, reason=TOO_MANY)
             self._turn_away(connection)
             return
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -134,13 +136,35 @@ class Receiver:
         arguments = (upper, connection, address)
         thread = threading.Thread(target=self._converse, args=arguments, name="association", daemon=True)
         with self._lock:
-            self._open[connection] = thread
+            self._open[connection], self._strangers[connection] = thread, host
         try:
             thread.start()
         except RuntimeError:
-            with self._lock:
-                del self._open[connection]
+            self._forget(connection)
             raise
+
+    def _make_place(self) -> bool:
+        """Whether one more may come; where many ask for nothing, the one that has done so for longest goes instead.
+
+        A sender asks at once: it is not kept out by somebody who holds connections open.
+        """
+        places = self._settings.maximum_associations + BACKLOG
+        with self._lock:
+            taken = len(self._open)
+            if taken < places:
+                return True
+            oldest = next(iter(self._strangers), None)
+            if oldest is None or taken >= places + BACKLOG:  # those that go may need a moment
+                return False
+            host = self._strangers.pop(oldest)
+        log.warning("connection refused", host=host, reason=TOO_MANY)
+        _cut(oldest, socket.SHUT_RDWR)
+        return True
+
+    def _forget(self, connection: socket.socket) -> None:
+        with self._lock:
+            del self._open[connection]
+            self._strangers.pop(connection, None)
 
     def _turn_away(self, connection: socket.socket) -> None:
         connection.close()
@@ -167,8 +191,7 @@ class Receiver:
         finally:
             self._arriving.ended(connection)
             upper.close()
-            with self._lock:
-                del self._open[connection]
+            self._forget(connection)
 
     def _associate(self, upper: UpperLayer, connection: socket.socket, address: str) -> None:
         request = upper.request()
@@ -179,6 +202,8 @@ class Receiver:
                 log.warning("association refused", called_ae_title=request.called_ae_title.strip(), reason=reason)
                 upper.reject(verdict)
                 return
+            with self._lock:
+                self._strangers.pop(connection, None)
             upper.pause = self._pause_of(calling)
             if refused := upper.accept(request, self._supported, self._users.answer(request)):
                 contexts = {str(item.abstract_syntax): _shown(item.transfer_syntax) for item in refused}

@@ -146,17 +146,24 @@ def test_a_fault_while_accepting_does_not_turn_the_node_deaf(
 
 
 def test_connections_that_ask_for_nothing_are_bounded(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who opens connections and says nothing takes no more than so many threads."""
+    """Who opens connections and says nothing takes no more than so many threads, and keeps no sender out."""
     monkeypatch.setattr(receiver, "BACKLOG", 2)
     settings = NodeSettings(host="127.0.0.1", port=0, allow_any_calling_ae_title=True, maximum_associations=1)
-    with listening(intake, settings) as port:
+    with structlog.testing.capture_logs() as lines, listening(intake, settings) as port:
         silent = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(4)]
         try:
-            assert silent[3].recv(1) == b""
+            assert silent[0].recv(1) == b""  # who has been silent for longest
+            with associated(port) as association:
+                assert association.send_c_echo().Status == 0x0000
+                late = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(4)]
+                silent += late
+                assert [connection.recv(1) for connection in silent[2:-2]] == [b""] * 4
+                assert association.send_c_echo().Status == 0x0000  # whoever has an association keeps it
         finally:
             for connection in silent:
                 connection.close()
         wait_until(lambda: can_associate(port), "there is room again")
+    assert {line["reason"] for line in lines if line["event"] == "connection refused"} == {receiver.TOO_MANY}
 
 
 def test_a_peer_that_is_silent_inside_a_pdu_loses_its_place(either: Listening, intake: Intake) -> None:
@@ -186,8 +193,7 @@ def test_the_buffer_of_an_association_ends_with_it(intake: Intake) -> None:
     try:
         with listening(intake) as port:
             store(port, mammogram("1.2.3", "1.2.3.1"))
-            with associated(port, calling="NOBODY") as refused:
-                assert refused.is_rejected
+            assert rejection(port, calling="NOBODY") == 1
         assert [inlet for inlet in inlets() if inlet not in before] == []
     finally:
         gc.enable()

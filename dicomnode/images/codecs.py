@@ -30,6 +30,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from dicomnode.images.frame_size import Size, jpeg_2000_size, jpeg_size
+
 RLE_HEADER = struct.Struct("<16L")  # number of segments and their offsets (PS3.5 G.5)
 END_OF_IMAGE = b"\xff\xd9"  # the JPEG marker EOI (ITU-T T.81 B.1.1.3)
 
@@ -101,6 +103,13 @@ CODECS: Mapping[str, Codec] = {
 }
 
 
+SIZES: Mapping[Codec, Callable[[bytes], Size]] = {  # RLE has none of its own
+    _jpeg: jpeg_size,
+    _jpeg_ls: jpeg_size,
+    _jpeg_2000: jpeg_2000_size,
+}
+
+
 def decode_frame(dataset: Dataset, syntax: UID, index: int, shape: Shape, bits_allocated: int) -> Array:
     """One frame in a syntax of CODECS, (rows, columns). index: from 0. shape: that the header says.
 
@@ -113,6 +122,9 @@ def decode_frame(dataset: Dataset, syntax: UID, index: int, shape: Shape, bits_a
         number_of_frames=int(dataset.get("NumberOfFrames") or 1),
         extended_offsets=None if None in tables else tables,
     )
-    values = CODECS[syntax](frame, np.dtype(f"<u{bits_allocated // 8}"), shape)
+    codec = CODECS[syntax]
+    if codec in SIZES and (size := SIZES[codec](frame)) != (*shape, 1):
+        raise ValueError(f"the frame has {size[0]} rows, {size[1]} columns and {size[2]} components")
+    values = codec(frame, np.dtype(f"<u{bits_allocated // 8}"), shape)
     narrow = values.dtype.itemsize * 8 < bits_allocated  # JPEG-LS and JPEG 2000 streams of few bits
     return values.astype(f"{values.dtype.kind}{bits_allocated // 8}") if narrow else values

@@ -7,14 +7,20 @@ from pydicom import Dataset
 
 from dicomnode.attributes import text
 from dicomnode.images.mammography import read_laterality, read_view
+from dicomnode.reading.selection import is_breast_image
 
 SIDE_NAMES = {"L": "left", "R": "right"}
 
 
 def image_name(header: Dataset) -> str:
-    """Its side and view, else its numbers, else its UID; another image may be called the same."""
-    side = SIDE_NAMES.get(read_laterality(header) or "", "")
-    name = " ".join(part for part in (side, read_view(header)) if part)
+    """Its side and view, else its numbers, else its UID; another image may be called the same.
+
+    Of a breast, what is not known of the two is told: "right" alone reads as if the view went without saying.
+    """
+    side, view = SIDE_NAMES.get(read_laterality(header) or "", ""), read_view(header) or ""
+    if is_breast_image(header) and bool(side) != bool(view):
+        return f"{side}, view unknown" if side else f"{view}, side unknown"
+    name = " ".join(part for part in (side, view) if part)
     return name or _numbers(header) or _uid(header)
 
 

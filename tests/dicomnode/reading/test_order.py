@@ -25,7 +25,7 @@ def test_views_are_in_the_order_in_which_they_are_hung() -> None:
     lateral, sideless = digital_header("L", "CC", 1), digital_header("R", "CC", 2)
     lateral.ViewCodeSequence[0].CodeValue = "399260004"
     del sideless.ImageLaterality
-    expected = ["right CC", "left CC", "CC", "right MLO", "left MLO", "left ML"]
+    expected = ["right CC", "left CC", "CC, side unknown", "right MLO", "left MLO", "left ML"]
     mixed = [*headers, lateral, sideless]
     random.Random(1).shuffle(mixed)  # noqa: S311  a fixed order that is not theirs
     assert [image_name(header) for header in in_reading_order(mixed)] == expected

@@ -18,6 +18,15 @@ def test_names_of_images() -> None:
     assert image_name(header) == "series 2 image 5"
 
 
+def test_what_is_not_known_of_a_breast_is_part_of_its_name() -> None:
+    """A finding without a side, or on an unknown view, is not read as if it had one."""
+    sideless, viewless = digital_header("L", "MLO"), digital_header("L", "MLO")
+    del sideless.ImageLaterality, viewless.ViewCodeSequence
+    assert (image_name(sideless), image_name(viewless)) == ("MLO, side unknown", "left, view unknown")
+    viewless.Modality, viewless.SOPClassUID = "DX", "1.2.840.10008.5.1.4.1.1.1.1"
+    assert image_name(viewless) == "left"
+
+
 def test_a_view_that_there_is_twice_is_told_apart() -> None:
     """By its numbers, else by its UID; what is there once keeps its short name."""
     first, again, third, other = (digital_header("R", "CC", number) for number in (1, 2, 3, 4))

@@ -13,6 +13,7 @@ from engines.pixels import resize
 
 Box = tuple[float, float, float, float]
 Picture = NDArray[np.uint8]
+Scale = tuple[float, float]  # pixels of the picture for one of the source: across, down
 Line = tuple[str, tuple[int, int, int]]  # words and their colour
 
 FOUND = (0, 191, 255)  # amber, in OpenCV's order blue, green, red
@@ -65,8 +66,8 @@ def render(
     drawn: findings, each with its label. lines: for the strip below the view, above the caption.
     """
     rows, columns = image.stored.shape
-    scale = max(size_px, _SMALLEST) / max(rows, columns)
-    width, height = max(round(columns * scale), 1), max(round(rows * scale), 1)
+    scale = _scale(image, size_px)
+    width, height = max(round(columns * scale[0]), 1), max(round(rows * scale[1]), 1)
     grey = resize(image.stored, None, (width, height)).pixels
     picture = cv2.cvtColor(np.clip(grey * 255.0, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
     thickness = max(round(size_px / 600), 1)
@@ -103,21 +104,30 @@ def outcome_of(name: str, count: int) -> Line:
     return f"{name}: {count} candidate finding{'' if count == 1 else 's'}", FOUND
 
 
-def _corner(x: float, y: float, scale: float) -> tuple[int, int]:
+def _scale(image: SourceImage, size_px: int) -> Scale:
+    """So that the longer side has the size, and a pixel that is higher than wide is drawn so."""
+    rows, columns = image.stored.shape
+    spacing = image.spacing
+    aspect = spacing.row_mm / spacing.column_mm if spacing else 1.0
+    across = max(size_px, _SMALLEST) / max(rows * aspect, columns)
+    return across, across * aspect
+
+
+def _corner(x: float, y: float, scale: Scale) -> tuple[int, int]:
     """Pixel that holds a point of the source. Source index i is the outer corner of pixel i."""
-    return int(np.floor(x * scale)), int(np.floor(y * scale))
+    return int(np.floor(x * scale[0])), int(np.floor(y * scale[1]))
 
 
-def _box(picture: Picture, box: Box, scale: float, colour: tuple[int, int, int], thickness: int) -> None:
+def _box(picture: Picture, box: Box, scale: Scale, colour: tuple[int, int, int], thickness: int) -> None:
     cv2.rectangle(picture, _corner(box[0], box[1], scale), _corner(box[2], box[3], scale), colour, thickness)
 
 
-def _outline(picture: Picture, mask: Mask, scale: float, thickness: int) -> None:
-    polygons = [np.floor(contour * scale).astype(np.int32) for contour in contours(mask)]
+def _outline(picture: Picture, mask: Mask, scale: Scale, thickness: int) -> None:
+    polygons = [np.floor(contour * np.array(scale)).astype(np.int32) for contour in contours(mask)]
     cv2.polylines(picture, polygons, True, FOUND, thickness, cv2.LINE_AA)
 
 
-def _label(picture: Picture, detection: Detection, words: str, scale: float, size_px: int) -> None:
+def _label(picture: Picture, detection: Detection, words: str, scale: Scale, size_px: int) -> None:
     size = size_px / 1600
     (width, height), base = cv2.getTextSize(words, FONT, size, 1)
     x, top = _corner(detection.box[0], detection.box[1], scale)

@@ -52,6 +52,17 @@ def test_a_finding_has_box_outline_and_score() -> None:
     assert (words[..., 2] - words[..., 0] > 100).any()
 
 
+def test_pixels_that_are_not_square_are_drawn_as_they_are() -> None:
+    """A breast is not squeezed, and a finding lies where it lies in the breast."""
+    header = digital_header()
+    header.ImagerPixelSpacing = [0.1, 0.3]  # three times as wide as high: 30 mm by 60 mm
+    found = disc_detection(column=100, row=150, radius=30)
+    picture = render(source_image(header), [(found, "")], [], SIZE)
+    assert (picture[: SIZE // 2] == 127).all(axis=2).any(axis=0).sum() == SIZE
+    left, top, right, bottom = extent(picture, FOUND)
+    assert np.allclose((left, top, right, bottom), (210, 120, 390, 180), atol=1)
+
+
 def test_a_finding_at_the_edge_stays_in_the_picture() -> None:
     """Labels move inside and nothing raises."""
     picture = drawn([box_detection((150.0, 0.0, 200.0, 20.0)), box_detection((0.0, 290.0, 10.0, 300.0))])

@@ -69,10 +69,14 @@ class ScoreMeaning:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What a reader must know of an analysed image. rule: its name, for the log; sentence: for the report."""
+    """What a reader must know of an analysed image. rule: its name, for the log; sentence: for the report.
+
+    doubts_side: whether the breast may be the other one.
+    """
 
     rule: str
     sentence: str
+    doubts_side: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,8 @@ def remarks_on(header: Dataset, chest_wall: Side | None, views: tuple[str, ...] 
         return ()
     orientation = read_patient_orientation(header)
     seen = _Seen(header, chest_wall, read_laterality(header), read_view(header), orientation, views)
-    said = ((rule.__name__, rule(seen)) for rule in RULES)
-    return tuple(Remark(name, sentence) for name, sentence in said if sentence)
+    said = ((rule, rule(seen)) for rule in RULES)
+    return tuple(Remark(rule.__name__, sentence, rule in SIDE_RULES) for rule, sentence in said if sentence)
 
 
 def laterality_not_stated(seen: _Seen) -> str:
@@ -136,3 +136,4 @@ RULES: tuple[Callable[[_Seen], str], ...] = (
     computed_from_tomosynthesis,
     impossible_pixel_size,
 )
+SIDE_RULES = frozenset((mirrored_pixels, laterality_against_orientation))

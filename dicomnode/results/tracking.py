@@ -56,15 +56,16 @@ def track(study: StudyAnalysis) -> list[TrackedFinding]:
 
 
 def analysed_names(study: StudyAnalysis) -> list[str]:
-    """What a radiologist calls each analysed image, no two alike; with its frame where it is one of several."""
+    """What a radiologist calls each analysed image, no two alike; a side that may be wrong is told with it."""
     names = names_of(image.source.header for image in study.analysed)
-    return [_name_in(names, image.source) for image in study.analysed]
+    return [_name_in(names, image) for image in study.analysed]
 
 
-def _name_in(names: Mapping[str, str], source: SourceImage) -> str:
-    """Its name among those of the study, with its frame where it is one of several."""
-    name = names[text(source.header, "SOPInstanceUID")]
-    return name if source.frame is None else f"{name} frame {source.frame}"
+def _name_in(names: Mapping[str, str], image: AnalysedImage) -> str:
+    name = names[text(image.source.header, "SOPInstanceUID")]
+    if image.source.frame is not None:
+        name += f" frame {image.source.frame}"
+    return f"{name}, side in doubt" if any(remark.doubts_side for remark in image.remarks) else name
 
 
 def source_role(source: SourceImage) -> str:

@@ -55,6 +55,6 @@ def test_what_is_odd_is_analysed_and_told(tmp_path: Path, capsys: pytest.Capture
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     (said,) = [line for line in lines if line["event"] == "remark"]
     assert (said["rule"], said["level"]) == ("mirrored_pixels", "warning")
-    (note,) = [remark for remark in verdict(study).remarks if remark.startswith("Note on left CC: ")]
-    assert note.removeprefix("Note on left CC: ") == said["reason"]
+    (note,) = [remark for remark in verdict(study).remarks if remark.startswith("Note on left CC, side in doubt: ")]
+    assert note.removeprefix("Note on left CC, side in doubt: ") == said["reason"]
     assert "Synthetic" not in json.dumps(lines)

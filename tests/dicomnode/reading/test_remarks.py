@@ -44,6 +44,7 @@ def test_mirrored_pixels(laterality: str, view: str) -> None:
     side: Side = "right" if laterality == "L" else "left"
     assert rules(header, side) == ["mirrored_pixels"]
     (remark,) = remarks_on(header, side)
+    assert remark.doubts_side
     assert f"lies against the {side} edge of the pixels" in remark.sentence
 
 
@@ -161,6 +162,7 @@ def test_a_pixel_size_that_cannot_be(stated: list[float]) -> None:
     header.ImagerPixelSpacing = stated
     assert rules(header) == ["impossible_pixel_size"]
     (remark,) = remarks_on(header, None)
+    assert not remark.doubts_side
     assert f"{stated[-1]:g} mm, which cannot be" in remark.sentence
     header.PixelSpacing = [0.1, 0.1]
     assert rules(header) == []

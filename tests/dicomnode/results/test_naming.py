@@ -1,7 +1,11 @@
 """What images are called: as a radiologist does, and never two alike."""
 
+from dataclasses import replace
+
 from pydicom import Dataset
 
+from dicomnode.reading.findings import Remark, ResultKind
+from dicomnode.results.build import build_results
 from dicomnode.results.naming import image_name, names_of
 from dicomnode.results.tracking import track
 from tests.dicomnode.results.samples import digital_header, disc_detection, film_header, run_over
@@ -54,3 +58,19 @@ def test_a_finding_names_the_image_that_it_is_on() -> None:
         "Finding 2 (right CC, series 1 image 2)",
         "Finding 3 (right MLO)",
     ]
+
+
+def test_a_side_in_doubt_is_told_wherever_the_side_is() -> None:
+    """Who reads only the finding's line, the outline's label or the list of series, reads that too."""
+    study = run_over(
+        [(digital_header("L", view, number), [disc_detection()]) for number, view in enumerate(("CC", "MLO"))]
+    )
+    doubt = Remark("mirrored_pixels", "Its side may be wrong.", doubts_side=True)
+    study = replace(study, analysed=(replace(study.analysed[0], remarks=(doubt,)), study.analysed[1]))
+    assert [finding.identifier for finding in track(study)] == [
+        "Finding 1 (left CC, side in doubt)",
+        "Finding 2 (left MLO)",
+    ]
+    first = build_results(study, frozenset({ResultKind.SEGMENTATION}))[0].dataset
+    assert first.SegmentSequence[0].SegmentLabel == "Finding 1 (left CC, side in doubt)"
+    assert first.SeriesDescription.startswith("left CC, side in doubt, ")

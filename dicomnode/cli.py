@@ -26,6 +26,7 @@ from dicomnode.assembly import (
 )
 from dicomnode.character_sets import ask_for_known_ones_only
 from dicomnode.complaints import errors_are_messages
+from dicomnode.config.exposure import OPEN_TO_ALL, open_to_all
 from dicomnode.config.settings import Settings, load_settings
 from dicomnode.dispatching.evidence import OpenAssociations
 from dicomnode.errors import DeliveryFailed
@@ -36,6 +37,8 @@ from storage import outbox, queue, retrievals
 from storage.lifecycle import StudyState
 from storage.reanalysis import ANALYSABLE, GONE, Choice
 from storage.room import Level
+
+log = logs.get_logger(__name__)
 
 NOT_FOR_CLINICAL_USE = "Research software, not for clinical use."
 
@@ -84,6 +87,14 @@ def _settings(config: Path, level: str | None = None) -> Settings:
     return settings
 
 
+def _settings_of_role(config: Path) -> Settings:
+    """For what runs on: it says which secrets everybody may read."""
+    settings = _settings(config)
+    for file in open_to_all(settings, config):
+        log.warning("secret open to all", file=str(file), hint=OPEN_TO_ALL)
+    return settings
+
+
 def _show_version(*, wanted: bool) -> None:
     if wanted:
         typer.echo(f"dicomnode {version('dicomnode')}. {NOT_FOR_CLINICAL_USE}")
@@ -107,7 +118,7 @@ def _main(
 def serve_command(config: ConfigOption) -> None:
     """Run the whole node on this machine: receive, dispatch, work, send."""
     with errors_are_messages():
-        code = serve.serve(_settings(config), config)
+        code = serve.serve(_settings_of_role(config), config)
     raise typer.Exit(code)
 
 
@@ -120,7 +131,7 @@ def receive(
     """Run only the receiver and the dispatcher; workers and senders run elsewhere on the same database."""
     with errors_are_messages():
         if connections is None:
-            serve.receive(_settings(config), config)
+            serve.receive(_settings_of_role(config), config)
         else:
             serve.receive_handed_over(_settings(config), socket.socket(fileno=connections))
 
@@ -133,14 +144,14 @@ def work(
 ) -> None:
     """Run only a worker."""
     with errors_are_messages():
-        serve.work(_settings(config), with_parent=with_parent)
+        serve.work(_settings(config) if with_parent else _settings_of_role(config), with_parent=with_parent)
 
 
 @app.command()
 def send(config: ConfigOption) -> None:
     """Run only the sender."""
     with errors_are_messages():
-        serve.send(_settings(config))
+        serve.send(_settings_of_role(config))
 
 
 @app.command()
@@ -159,6 +170,8 @@ def check(
 
     with errors_are_messages():
         settings = _settings(config, "WARNING")  # what the log would say, this command says itself
+        for file in open_to_all(settings, config):
+            typer.echo(f"{file}: {OPEN_TO_ALL}", err=True)
         with open_stores(settings) as stores:
             typer.echo("database and archive: ready")
             if (level := stores.archive.level()) is not Level.AMPLE:

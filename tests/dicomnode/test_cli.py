@@ -132,6 +132,21 @@ def test_upgrade_then_check_then_status(config: Path) -> None:
         assert told in result.output
 
 
+@pytest.mark.parametrize(("command", "code"), [("check", 0), ("send", 1)])
+def test_a_secret_that_everybody_may_read_is_told(config: Path, command: str, code: int) -> None:
+    """By the check, and by what runs, here over a database that nobody has made yet."""
+    if command == "check":
+        CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
+    key = config.with_name("triton.key")
+    config.write_text(f'{config.read_text()}[triton]\nauthorities = "a"\ncertificate = "b"\nprivate_key = "{key}"\n')
+    for mode in (0o600, 0o644):
+        key.touch()
+        key.chmod(mode)
+        result = CliRunner().invoke(app, [command, "--config", str(config)])
+        assert result.exit_code == code
+        assert (str(key) in result.output) == (mode == 0o644)
+
+
 def test_check_says_what_is_given_up(config: Path) -> None:
     """Without durability the administrator reads what a power failure takes; with it, nothing of the kind."""
     CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])

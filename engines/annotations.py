@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.base import InputImage, Laterality
-from engines.errors import DataError
+from engines.errors import AnnotationError, DataError
 from engines.images import read_image
 from engines.pixels import StoredPixels, numbers
 from engines.table import (
@@ -146,15 +146,18 @@ def _malignant(row: Row) -> bool | None:
 
 
 def load_case(case: Case) -> tuple[InputImage, NDArray[np.float32]]:
-    """The image with its true aspect and its boxes (N, 4) in the same pixels, cut at its edges. Raises DataError."""
+    """The image with its true aspect and its boxes (N, 4) in the same pixels, cut at its edges.
+
+    Raises DataError; of it AnnotationError where its annotations are of another image.
+    """
     image = read_image(case.image)
     rows, columns = image.pixels.shape
     if case.size not in {None, (rows, columns)}:
-        raise DataError(f"{case.image} has {rows} rows and {columns} columns, its annotations say {case.size}")
+        raise AnnotationError(f"{case.image} has {rows} rows and {columns} columns, its annotations say {case.size}")
     boxes = np.array([lesion.box for lesion in case.lesions], np.float32).reshape(-1, 4)
     inside = np.clip(boxes, np.float32(0), np.array([columns, rows, columns, rows], np.float32))
     if not (inside[:, 2:] > inside[:, :2]).all():
-        raise DataError(f"{case.image} has {columns} x {rows} pixels and a lesion that lies outside of them")
+        raise AnnotationError(f"{case.image} has {columns} x {rows} pixels and a lesion that lies outside of them")
     pixels, valid, wanted = image.pixels, image.valid, columns
     if case.aspect is not None:
         wanted = max(1, round(rows * case.aspect))

@@ -8,6 +8,7 @@ EngineError
 │   └── DeviceLost        the GPU is gone for this process: may work in a new one
 ├── EngineOutputError     the network answered nonsense: the package does not fit its description
 └── DataError             images or annotations to train on or to measure with are not usable: fix the data
+    └── AnnotationError   an image is not the one that its annotations were made on
 """
 
 from typing import ClassVar
@@ -47,3 +48,7 @@ class EngineOutputError(EngineError):
 
 class DataError(EngineError):
     """A table of annotations or an image is missing, damaged or not what is needed; the message says what to do."""
+
+
+class AnnotationError(DataError):
+    """Annotations contradict their image: its size is another, or a lesion lies outside of it."""

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from engines.annotations import Case, load_case
 from engines.base import Mask
 from engines.breast import NoBreastError
+from engines.errors import AnnotationError, DataError
 from engines.outline import outline
 from engines.preprocess import FILTERS, Filter, PreprocessSettings, prepare
+
+SHOWN = 5  # faults of annotations that a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,8 @@ class CachedCases:
     """Cases that are ready for the network.
 
     planes: per filter uint8 (N, rows, columns, 3). boxes: per case float32 (M, 4) in input pixels.
-    malignant: per case int8 (M,): 1, 0, or -1 where unknown. refused: images in which no breast was found.
+    malignant: per case int8 (M,): 1, 0, or -1 where unknown. refused: images that cannot be read, or in which no breast
+    was found.
     """
 
     cases: tuple[Case, ...]
@@ -42,7 +46,10 @@ def cached(
     tell: Callable[[str], None],
     filters: Sequence[Filter] = FILTERS,
 ) -> CachedCases:
-    """The cases under every filter, from the folder where it has them already."""
+    """The cases under every filter, from the folder where it has them already.
+
+    Raises DataError where annotations contradict their images, once for all of them.
+    """
     folder = folder / _key(cases, settings, filters)
     if not (folder / "index.json").is_file():
         _fill(cases, settings, folder, tell, filters)
@@ -73,10 +80,13 @@ def _sign(malignant: bool | None) -> int:
 
 
 def _key(cases: Sequence[Case], settings: PreprocessSettings, filters: Sequence[Filter]) -> str:
+    """Of all that the cache depends on: settings, files as they are now, and where their lesions lie."""
+    files = [(case.image, case.image.stat()) for case in cases]
     facts = [
         asdict(replace(settings, filter="none")),
         list(filters),
-        [(str(case.image), case.aspect) for case in cases],
+        [(case.aspect, case.size, [lesion.box for lesion in case.lesions]) for case in cases],
+        [(str(file), found.st_size, found.st_mtime_ns) for file, found in files],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
@@ -94,18 +104,28 @@ def _fill(
     kept: list[int] = []
     boxes: list[list[list[float]]] = []
     refused: list[str] = []
+    wrong: list[str] = []
     for number, case in enumerate(cases):
-        image, in_file = load_case(case)
         try:
+            image, in_file = load_case(case)
             for name in filters:
                 prepared = prepare(image, replace(settings, filter=name))
                 maps[name][len(kept)] = prepared.planes
-        except NoBreastError as error:
+        except AnnotationError as error:
+            wrong.append(str(error))
+            continue
+        except (DataError, NoBreastError) as error:
+            tell(f"left out: {case.image.name}: {error}")
             refused.append(f"{case.image.name}: {error}")
             continue
         kept.append(number)
         boxes.append(prepared.way_back.boxes_to_input(in_file).tolist())
         if number % 100 == 0:
             tell(f"preprocessed {number} of {len(cases)} images")
+    if wrong:
+        more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise AnnotationError(f"{'; '.join(wrong[:SHOWN])}{more}")
     index = {"kept": kept, "boxes": boxes, "refused": refused}
-    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    partial = folder / "index.part"
+    partial.write_text(json.dumps(index), encoding="utf-8")
+    partial.replace(folder / "index.json")

@@ -5,7 +5,7 @@ from typing import Any
 
 from engines.manifest import Manifest
 from engines.training.cancer import section
-from engines.training.evaluate import ENOUGH
+from engines.training.evaluate import ENOUGH, FEW
 from engines.training.origin import Origin
 from engines.training.recipe import Recipe
 
@@ -89,7 +89,7 @@ LIMITS = """
 - {normal}
 - Each view is judged alone: no comparison of sides, views or earlier examinations.
 - {rough}
-- The intervals are wide: one split, few patients. One run; the spread over seeds is not known.
+- The intervals are wide: one split, few patients. One run; the spread over seeds is not known.{few}
 """
 SEEN = """Trained on digitised film of one source at low resolution (about 0.3 to 0.4 mm a pixel); never saw full-field
   digital mammograms, tomosynthesis, implants, magnification or spot views, or post-operative breasts."""
@@ -99,6 +99,8 @@ NORMAL = """Every image of CBIS-DDSM has a mass, so false positives on normal br
 NORMAL_OWN = "Of the test images {count} have no mass; false positives on normal breasts are shown on those alone."
 ROUGH = """The training boxes come from curated outlines that are known to be rough; the outlines of findings are not
   measured."""
+CHOSEN_BY_FEW = """
+- **{count} masses alone chose network, filter, calibration and threshold**: these may be far off."""
 ROUGH_OWN = "The outlines of findings are not measured."
 
 
@@ -136,6 +138,7 @@ def model_card(manifest: Manifest, evaluation: Mapping[str, Any], recipe: Recipe
         caveat=BY_CLOCK if recipe.by_clock else "",
     )
     limits = LIMITS.format(
+        few=CHOSEN_BY_FEW.format(count=count) if (count := evaluation["validation"]["lesions"]) < FEW else "",
         rough=ROUGH if origin.on_cbis else ROUGH_OWN,
         seen=SEEN if origin.on_cbis else SEEN_OWN.format(data=origin.data),
         normal=NORMAL if origin.on_cbis else NORMAL_OWN.format(count=evaluation["test"].get("normal_images", 0)),

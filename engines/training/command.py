@@ -22,7 +22,7 @@ from engines.training.cache import CachedCases, cached
 from engines.training.cancer import KEY, facts, proven
 from engines.training.cases import DEMO_PATIENTS, Part, halves, read_cases, split_by_patient
 from engines.training.crossing import HELD, Unseen, averaged, crossed, member
-from engines.training.evaluate import apply, chance, choose
+from engines.training.evaluate import FEW, apply, chance, choose
 from engines.training.loop import STATE_NAME, judge_candidates
 from engines.training.masks import draw_masks
 from engines.training.mixture import Mixture
@@ -56,7 +56,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         help="average the trainings of --crossed 1 and 2 instead of training; each judges what it held out",
     )
     parser.add_argument("--mias", type=Path, help="folder of mini-MIAS, for evaluation only")
-    parser.add_argument("--cache", type=Path, help="folder for preprocessed images (default: OUT/cache)")
+    parser.add_argument("--cache", type=Path, help="folder for preprocessed images, 3 MB each (OUT/cache)")
     parser.add_argument(
         "--from",
         dest="start",
@@ -160,6 +160,8 @@ def finish(
     tell("choosing the network, the filter, the calibration and the operating point on validation patients")
     choices = choose(sets["validation"][0], sets.get("held_out", ()))
     tell(f"chosen: {choices}")
+    if (lesions := sum(map(len, sets["validation"][0].data.boxes))) < FEW:
+        tell(f"only {lesions} masses to choose by: threshold and calibration may be far off; measure it on more images")
     best = trained[choices.decode.network]
     if options.mias is not None:
         mias = prepared(read_cases(options.mias, "--mias"), options, settings, "--mias")

@@ -22,6 +22,7 @@ from engines.training.masks import box_overlap
 
 NEARLY = 0.05  # of Youden's J
 ENOUGH = 50  # normal images for an operating point
+FEW = 20  # lesions: what is chosen by fewer is hardly more than chance
 REGION_SHARES = (0.25, 0.5, 0.75, 1.0)  # of stage 2 in the score, from which validation patients choose
 
 

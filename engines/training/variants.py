@@ -41,8 +41,8 @@ CALIBRATION_IMAGES = 100
 SECTION = """## Speed variants
 
 Measured on {backend} and this machine's processor, one image at a time, against float32: changes of the area under the
-ROC curve by image (mini-MIAS, normal against mass) and of benign / malignant over all lesions (CBIS-DDSM validation and
-test patients together), of the mean FROC sensitivity on these, and the time of float32 over the variant's. A variant
+ROC curve by image (mini-MIAS, normal against mass) and of benign / malignant over all lesions (validation and test
+patients together), of the mean FROC sensitivity on these, and the time of float32 over the variant's. A variant
 ships where no area changes by more than {limit}.
 
 | variant | image AUC | benign / malignant AUC | mean FROC sensitivity | times as fast | ships |

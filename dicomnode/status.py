@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dicomnode.logs import printable
 from storage import outbox, queue, retrievals, studies
 from storage.archive import Archive
 from storage.database import Connection, Database
@@ -152,8 +153,11 @@ def show(shown: Overview, console: Console) -> None:
 
 
 def _line(console: Console, text: str) -> None:
-    """One line, however narrow the terminal: a UID that is broken in two cannot be copied."""
-    console.print(text, soft_wrap=True)
+    """One line, however narrow the terminal: a UID that is broken in two cannot be copied.
+
+    A reason may quote what somebody's device wrote into a header.
+    """
+    console.print(printable(text), soft_wrap=True)
 
 
 def _by_name(counts: Mapping[State, int]) -> dict[str, int]:

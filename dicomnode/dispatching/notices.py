@@ -3,7 +3,8 @@
 PS3.4 F.7 (N-CREATE, then N-SET until the step is over) and R.3 (N-CREATE alone). As evidence of completeness only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 
 from pydicom import Dataset
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time from a table
@@ -16,6 +17,7 @@ from dicomnode.logs import get_logger
 from dicomnode.network.dimse import N_CREATE_RQ, N_SET_RQ
 from dicomnode.network.normalized import PROCESSING_FAILURE, Answer, Request
 from storage import notices
+from storage.archive import UID_PATTERN
 from storage.database import Database
 from storage.errors import StorageError
 from storage.notices import Announced, NoticeKind, NoticeState
@@ -25,6 +27,8 @@ log = get_logger(__name__)
 # PS3.7 C.5.
 SUCCESS = Answer(0x0000)
 INVALID_VALUE, DUPLICATE, NO_SUCH_INSTANCE, MISSING_ATTRIBUTE = 0x0106, 0x0111, 0x0112, 0x0120
+INVALID_INSTANCE = Answer(0x0117, "the SOP Instance UID is no UID")
+LONGEST_UID = 64  # PS3.5 9.1; a request may name 64 KiB, of which the log is told no more
 NO_SUCH_OPERATION = Answer(0x0211, "not offered for this SOP class")
 NO_LONGER = Answer(PROCESSING_FAILURE, "the step is over and may no longer be updated")  # PS3.4 F.7.2.2.2
 STATES = {
@@ -44,7 +48,9 @@ class Notices:
         """Note an N-CREATE or N-SET."""
         kind = (request.sop_class_uid, request.operation)
         try:
-            if kind == (InstanceAvailabilityNotification, N_CREATE_RQ):
+            if not UID_PATTERN.fullmatch(request.sop_instance_uid):
+                answer = INVALID_INSTANCE
+            elif kind == (InstanceAvailabilityNotification, N_CREATE_RQ):
                 answer = self._available(request)
             elif kind == (ModalityPerformedProcedureStep, N_CREATE_RQ):
                 answer = self._begun(request)
@@ -57,7 +63,8 @@ class Notices:
             return Answer(PROCESSING_FAILURE, "the node cannot note it now")
         if answer != SUCCESS:
             status = f"0x{answer.status:04X}"
-            log.warning("notice refused", notice_uid=request.sop_instance_uid, status=status, reason=answer.comment)
+            uid = request.sop_instance_uid[:LONGEST_UID]
+            log.warning("notice refused", notice_uid=uid, status=status, reason=answer.comment)
         return answer
 
     def _available(self, request: Request) -> Answer:
@@ -69,7 +76,7 @@ class Notices:
             for item in items(series, "ReferencedSOPSequence")
             if flag(item, "InstanceAvailability") != "UNAVAILABLE"
         ]
-        return self._create(request, NoticeKind.AVAILABLE, NoticeState.OVER, {study}, expected)
+        return self._create(request, NoticeKind.AVAILABLE, NoticeState.OVER, {study}, _possible(expected))
 
     def _begun(self, request: Request) -> Answer:
         dataset = request.dataset
@@ -87,6 +94,8 @@ class Notices:
     ) -> Answer:
         if not studies or "" in studies:
             return Answer(MISSING_ATTRIBUTE, "no Study Instance UID (0020,000D)")
+        if not all(map(UID_PATTERN.fullmatch, studies)):
+            return Answer(INVALID_VALUE, "the Study Instance UID (0020,000D) is no UID")
         with self._database.transaction() as connection:
             made = notices.create(connection, request.sop_instance_uid, kind, state, studies, expected)
         if not made:
@@ -124,12 +133,17 @@ def _performed(dataset: Dataset) -> list[Announced] | None:
     """Instances of a step's series; None where it does not speak of series."""
     if "PerformedSeriesSequence" not in dataset:
         return None
-    return [
+    return _possible(
         Announced(text(series, "SeriesInstanceUID"), *_reference(item))
         for series in items(dataset, "PerformedSeriesSequence")
         for keyword in ("ReferencedImageSequence", "ReferencedNonImageCompositeSOPInstanceSequence")
         for item in items(series, keyword)
-    ]
+    )
+
+
+def _possible(announced: Iterable[Announced]) -> list[Announced]:
+    """Without those that could never be taken, since what stands for a UID is none."""
+    return [item for item in announced if all(map(UID_PATTERN.fullmatch, astuple(item)))]
 
 
 def _reference(item: Dataset) -> tuple[str, str]:

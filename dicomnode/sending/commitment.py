@@ -16,6 +16,7 @@ from storage.lifecycle import DeliveryState
 log = get_logger(__name__)
 
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"  # PS3.4 J.3.5
+LONGEST_UID = 64  # PS3.5 9.1; whoever may call may name any number of characters
 REQUEST_COMMITMENT = 1  # action type, PS3.4 table J.3-1
 SUCCESS, PROCESSING_FAILURE = 0x0000, 0x0110
 FAILURE_REASONS = {  # PS3.3 C.14.1.1
@@ -67,10 +68,11 @@ class Commitments:
                     self._settings.max_attempts,
                 )
         except StorageError:
-            log.exception("commitment not noted", transaction_uid=transaction_uid)
+            log.exception("commitment not noted", transaction_uid=transaction_uid[:LONGEST_UID])
             return PROCESSING_FAILURE
         if not found:
-            log.warning("commitment unknown", transaction_uid=transaction_uid, objects=len(committed) + len(refused))
+            uid = transaction_uid[:LONGEST_UID]
+            log.warning("commitment unknown", transaction_uid=uid, objects=len(committed) + len(refused))
         for sop_instance_uid, state in found.items():
             _tell(sop_instance_uid, state, refused.get(sop_instance_uid, ""))
         return SUCCESS

@@ -99,6 +99,14 @@ def test_why_a_study_failed_is_shown(stores: Stores, receive: Receive) -> None:
     ]
 
 
+def test_what_a_reason_quotes_does_nothing_to_the_terminal(stores: Stores, receive: Receive) -> None:
+    """Control characters of a header are shown as what they are."""
+    lease = _claimed(stores, receive)
+    with stores.database.transaction() as connection:
+        queue.bury(connection, lease, "kind \x1b]0;owned\x07 is unknown\nforged")
+    assert r"kind \x1b]0;owned\x07 is unknown\nforged - again with" in _shown(stores)
+
+
 def test_what_a_destination_did_not_take_is_shown(stores: Stores, receive: Receive) -> None:
     """How much waits for which destination, and why."""
     lease = _claimed(stores, receive)

@@ -16,6 +16,8 @@ from dicomnode.config.sections import CompletenessSettings, ModelSettings, NodeS
 from dicomnode.dispatching.dispatch import Dispatcher
 from dicomnode.dispatching.evidence import Announcements
 from dicomnode.dispatching.notices import Notices
+from dicomnode.network.dimse import N_CREATE_RQ, N_SET_RQ
+from dicomnode.network.normalized import Request
 from dicomnode.receiving.intake import Intake
 from dicomnode.receiving.receiver import Receiver
 from storage.database import Database
@@ -224,3 +226,23 @@ def test_a_database_that_is_away_is_no_success(stores: Stores, intake: Intake, i
         with stores.database.transaction() as connection:
             connection.exec_driver_sql("ALTER TABLE announced RENAME TO elsewhere")
         assert _create(peer, _available(images), generate_uid(), InstanceAvailabilityNotification) == 0x0110
+
+
+HOSTILE = ["", "x" * 60_000, "1.2\x1b[2J", "1.2\x001"]
+
+
+@pytest.mark.parametrize("uid", HOSTILE)
+def test_what_is_no_uid_is_not_noted(stores: Stores, images: list[Dataset], uid: str) -> None:
+    """Neither a notice of that name nor one of such a study, and the log has no more of it than of a UID."""
+    take = Notices(stores.database).take
+    with structlog.testing.capture_logs() as lines:
+        named = take(Request(N_CREATE_RQ, ModalityPerformedProcedureStep, uid, _step("IN PROGRESS")))
+        changed = take(Request(N_SET_RQ, ModalityPerformedProcedureStep, uid, _step("COMPLETED")))
+        study = take(Request(N_CREATE_RQ, ModalityPerformedProcedureStep, "1.9", _step("IN PROGRESS", studies=[uid])))
+    assert (named.status, changed.status, study.status) == (0x0117, 0x0117, 0x0106 if uid else 0x0120)
+    assert len(str(lines)) < 2000
+    images[0].SOPInstanceUID = uid
+    announced = Request(N_CREATE_RQ, InstanceAvailabilityNotification, "1.8", _available(images))
+    with structlog.testing.capture_logs() as lines:
+        assert take(announced).status == 0x0000
+    assert lines[0]["announced"] == 1  # the other one, which can come

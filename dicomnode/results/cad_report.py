@@ -60,7 +60,7 @@ def build_cad_report(study: StudyAnalysis, source: Dataset, findings: Sequence[T
     )
     if not images.all or not _is_mammography(study):
         return None
-    dataset = new_document(study, source, images.all, MammographyCADSRStorage, "cad", SERIES_NUMBER)
+    dataset = new_document(study, source, images.all, MammographyCADSRStorage, "cad", SERIES_NUMBER, "CAD")
     children = [
         content.code("HAS CONCEPT MOD", codes.LANGUAGE, codes.ENGLISH),
         cad_library(images.all),

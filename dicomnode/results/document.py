@@ -13,14 +13,21 @@ from dicomnode.results.succession import replaced_documents
 
 
 def new_document(
-    study: StudyAnalysis, source: Dataset, images: Sequence[Dataset], sop_class_uid: str, role: str, series_number: int
+    study: StudyAnalysis,
+    source: Dataset,
+    images: Sequence[Dataset],
+    sop_class_uid: str,
+    role: str,
+    series_number: int,
+    about: str = "",
 ) -> Dataset:
     """A report without its content. source: header that patient and study are copied from.
 
-    images: headers of all images that the content refers to; role: as in run_uid, of the object and of its series.
+    images: headers of all images that the content refers to; role: as in run_uid, of the object and of its series;
+    about: as for `stamp`.
     """
     dataset = patient_and_study(source)
-    stamp(dataset, study, sop_class_uid, role)
+    stamp(dataset, study, sop_class_uid, role, about)
     dataset.Modality = "SR"
     dataset.SeriesInstanceUID = run_uid(study.run, "series", role)
     dataset.SeriesNumber = series_number

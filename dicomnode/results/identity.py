@@ -160,10 +160,10 @@ def carry_lossiness(header: Dataset, dataset: Dataset) -> None:
         dataset.LossyImageCompressionRatio = [f"{ratio:.6g}" for ratio in ratios]
 
 
-def stamp(dataset: Dataset, study: StudyAnalysis, sop_class_uid: str, role: str, image: str = "") -> None:
+def stamp(dataset: Dataset, study: StudyAnalysis, sop_class_uid: str, role: str, about: str = "") -> None:
     """Make a dataset this run's: instance, series times, equipment and file meta information.
 
-    role: as in run_uid; image: what the image is called, for a series about one image.
+    role: as in run_uid; about: what its series is about, where a list would show others that are called alike.
     """
     dataset.SOPClassUID = sop_class_uid
     dataset.SOPInstanceUID = run_uid(study.run, role)
@@ -175,7 +175,7 @@ def stamp(dataset: Dataset, study: StudyAnalysis, sop_class_uid: str, role: str,
     dataset.ManufacturerModelName = MANUFACTURER
     dataset.DeviceSerialNumber = serial_number(study.engine)
     dataset.SoftwareVersions = VERSION
-    dataset.SeriesDescription = series_description(study, moment, image)
+    dataset.SeriesDescription = series_description(study, moment, about)
     dataset.ContributingEquipmentSequence = [contributing_equipment(study)]
     dataset.file_meta = _file_meta(dataset)
 
@@ -197,19 +197,19 @@ def serial_number(engine: EngineDescription | None) -> str:
     return engine.weights_sha256[:16] if engine else "none"
 
 
-def series_description(study: StudyAnalysis, moment: datetime, image: str = "") -> str:
+def series_description(study: StudyAnalysis, moment: datetime, about: str = "") -> str:
     """Says that this is AI output and not for clinical use, and in a list which is current; at most 64 characters (LO).
 
-    moment: of the run, as its reader tells time; image: as for `stamp`.
+    moment: of the run, as its reader tells time; about: as for `stamp`.
     """
     ending = ": AI output, not for clinical use"
     room = _LONGEST["LO"] - len(ending)
     state = _state(study, moment)
     package = study.engine.package if study.engine else MANUFACTURER
-    left = room - sum(len(part) + 2 for part in (image, state) if part)
+    left = room - sum(len(part) + 2 for part in (about, state) if part)
     if left < min(len(package), _SHORTEST_NAME):
         package = ""  # a letter of its name tells nothing
-    return ", ".join(part for part in (image, package[: max(left, 0)], state) if part)[:room] + ending
+    return ", ".join(part for part in (about, package[: max(left, 0)], state) if part)[:room] + ending
 
 
 def _state(study: StudyAnalysis, moment: datetime) -> str:

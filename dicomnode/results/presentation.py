@@ -21,6 +21,7 @@ from dicomnode.reading.pictures import contours
 from dicomnode.results.document import referenced_series
 from dicomnode.results.identity import patient_and_study, run_uid, stamp
 from dicomnode.results.measure import box_corners
+from dicomnode.results.naming import SIDE_NAMES
 from dicomnode.results.segments import HIGHLIGHT
 from dicomnode.results.softcopy import shared_steps, voi_items
 from dicomnode.results.tracking import TrackedFinding
@@ -54,7 +55,7 @@ def _presentation(
 ) -> Dataset:
     headers = [image.source.header for image in images]
     dataset = patient_and_study(headers[0])
-    stamp(dataset, study, GrayscaleSoftcopyPresentationStateStorage, f"gsps/{number}")
+    stamp(dataset, study, GrayscaleSoftcopyPresentationStateStorage, f"gsps/{number}", _breast(laterality))
     dataset.Modality = "PR"
     dataset.SeriesInstanceUID = run_uid(study.run, "series", "gsps", laterality)
     dataset.SeriesNumber = SERIES_NUMBER
@@ -75,6 +76,10 @@ def _presentation(
     if voi:
         dataset.SoftcopyVOILUTSequence = voi
     return dataset
+
+
+def _breast(laterality: str) -> str:
+    return f"{SIDE_NAMES[laterality]} breast" if laterality else "side unknown"
 
 
 def _displayed_area(image: AnalysedImage) -> Dataset:

@@ -71,6 +71,7 @@ def test_each_form_says_what_happened(form: str, summary: str, detections: str) 
     """CID 6047 and CID 6042; analyses are never attempted, and what failed has its images."""
     report = cad_of(forms()[form])
     assert report.SOPClassUID == MammographyCADSRStorage
+    assert report.SeriesDescription.startswith("CAD, ")
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "4000"
     assert (value_of(report, SUMMARY), value_of(report, DETECTIONS)) == (summary, detections)
     assert value_of(report, "111065") == "111225"

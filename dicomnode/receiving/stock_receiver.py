@@ -30,6 +30,7 @@ from dicomnode.receiving.storing import Storing
 log = get_logger(__name__)
 
 ERROR_COMMENT_LENGTH = 64  # LO
+LOOK_S = 1.0  # how long an association may have ended without a word before somebody looks
 
 
 class Connected:
@@ -65,6 +66,14 @@ class Connected:
             self._connected.discard(association)
             self._arriving.ended(association)
 
+    def end_the_dead(self) -> None:
+        """Some end without a word: a command set that cannot be read is the death of pynetdicom's thread."""
+        with self._lock:
+            threads = [item for item in self._connected if isinstance(item, threading.Thread)]
+        dead = [thread for thread in threads if thread.ident is not None and not thread.is_alive()]
+        for association in dead:
+            self.ended(association)
+
 
 class StockReceiver:
     """Listens on one address until closed; the arguments are the same as `Receiver`'s."""
@@ -85,6 +94,7 @@ class StockReceiver:
         self._on_report = on_report
         self._users = users
         self._server: ThreadedAssociationServer | None = None
+        self._closing = threading.Event()
 
     @property
     def port(self) -> int:
@@ -119,6 +129,7 @@ class StockReceiver:
         self._server = entity.start_server(
             (settings.host, settings.port), block=False, evt_handlers=handlers, ssl_context=tls
         )
+        threading.Thread(target=self._look, name="look", daemon=True).start()
         log.info(
             "listening",
             host=settings.host,
@@ -130,10 +141,15 @@ class StockReceiver:
 
     def close(self) -> None:
         """Stop listening and abort the open associations."""
+        self._closing.set()
         if self._server is not None:
             self._server.shutdown()
             for association in self._server.active_associations:
                 association.abort()
+
+    def _look(self) -> None:
+        while not self._closing.wait(LOOK_S):
+            self._arriving.end_the_dead()
 
     def _judge(self, event: Event) -> None:
         """Refuse what pynetdicom would let in: a foreign network, an unknown user, one peer too often."""

@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 import structlog
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -12,7 +13,7 @@ from dicomnode.network.users import Users
 from dicomnode.receiving.intake import Incoming, Intake, Taken
 from dicomnode.receiving.stock_receiver import Connected, StockReceiver
 from storage.incoming import IncomingFile
-from tests.support.raw_association import RawAssociation
+from tests.support.raw_association import RawAssociation, data_pdus
 from tests.support.requests import encoded
 from tests.support.studies import mammogram
 from tests.support.waiting import wait_until
@@ -82,3 +83,21 @@ def test_a_request_that_is_looked_at_after_its_end_does_not_count() -> None:
     connected.ended(association)
     assert connected.began(association, "PACS").total == 0
     assert told.remembered == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_command_that_pynetdicom_dies_of_ends_its_association(stores: Stores) -> None:
+    """Its thread ends without a word, and would count as an open association of its peer for ever."""
+    told = Told()
+    intake = Intake(stores.database, stores.archive, 50_000_000, frozenset({"MG"}))
+    hasty = ONLY_PACS.model_copy(update={"network_timeout_s": 0.5})
+    acceptor = StockReceiver(hasty, intake, None, told, lambda _: 0x0110, Users({}, required=False))
+    acceptor.open()
+    try:
+        raw = RawAssociation.open(acceptor.port, MAMMOGRAM, ExplicitVRLittleEndian, calling="PACS", called="DICOMNODE")
+        assert len(told.remembered) == 1
+        raw.send_only(data_pdus(1, b"\0\0\2\0", b"", raw.maximum_pdu))
+        wait_until(lambda: told.remembered == [], "it is forgotten")
+        raw.close()
+    finally:
+        acceptor.close()

@@ -1,13 +1,14 @@
 """One log line per stage: JSON in production, readable on a terminal, never a patient's name or ID."""
 
 import logging
+import os
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar, Literal, TextIO
+from typing import ClassVar, Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, WrappedLogger
@@ -33,6 +34,10 @@ def _trace(stream: TextIO, exc_info: ExcInfo) -> None:
     """Without the values of variables, which structlog would show: one may be a header with a patient's name."""
     lines = "".join(traceback.format_exception(*exc_info)).split("\n")
     stream.write("\n" + "\n".join(map(printable, lines)))
+
+
+# syslog's severities, by which `journalctl -p warning` looks for lines.
+SEVERITIES: Mapping[str, int] = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
 def _without_patient(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -63,6 +68,20 @@ class _StandardError:
     debug = info = warning = error = critical = write
 
 
+def _with_severity(_logger: WrappedLogger, method: str, line: str) -> str:
+    """Put a line's severity before it, as systemd's journal reads and removes it (sd-daemon(3))."""
+    return f"<{SEVERITIES[method]}>{line}"
+
+
+def _goes_to_journal(stream: TextIO) -> bool:
+    """Whether systemd says that this very stream is its journal, and not where it was redirected to since."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
 def configure(form: Literal["auto", "json", "console"], level: str) -> None:
     """Send our own and the standard library's records in one form to standard error."""
     json_lines = form == "json" or (form == "auto" and not sys.stderr.isatty())
@@ -81,6 +100,8 @@ def configure(form: Literal["auto", "json", "console"], level: str) -> None:
     else:
         console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_trace)
         renderer = [_printable, console]
+    if _goes_to_journal(sys.stderr):
+        renderer.append(cast("structlog.typing.Processor", _with_severity))  # after the last one an event is its line
     _StandardError.stream = sys.stderr  # line-buffered, so that a line is one write
     structlog.configure(
         processors=[*shared, *renderer],

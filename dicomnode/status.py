@@ -12,7 +12,7 @@ from dicomnode.logs import printable
 from storage import outbox, queue, retrievals, studies
 from storage.archive import Archive
 from storage.database import Connection, Database
-from storage.lifecycle import DeliveryState, JobState, RetrievalState, State, StudyState
+from storage.lifecycle import DeliveryState, RetrievalState, State, StudyState
 from storage.room import Level
 
 LATEST = 20
@@ -58,7 +58,7 @@ def overview(database: Database, archive: Archive, destinations: Collection[str]
     """Read everything in one transaction. destinations: names of those that are configured."""
     level = archive.level()
     with database.transaction() as connection:
-        dead_jobs = queue.list_jobs(connection, JobState.DEAD, LATEST)
+        dead_jobs = queue.given_up(connection, LATEST)
         dead_deliveries = outbox.list_deliveries(connection, DeliveryState.DEAD, LATEST)
         dead_retrievals = retrievals.list_retrievals(connection, RetrievalState.DEAD, limit=LATEST)
         retrieved = retrievals.list_retrievals(connection, limit=LATEST)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Case,
     ColumnElement,
     Connection,
+    Exists,
     case,
     exists,
     func,
@@ -356,6 +357,12 @@ def held_up(connection: Connection) -> HeldUp | None:
     return HeldUp(*row) if row[0] else None
 
 
+def given_up(connection: Connection, limit: int) -> list[JobRecord]:
+    """List the newest dead jobs whose study has no newer one since, newest first."""
+    query = select(*RECORD_COLUMNS).where(jobs.c.state == JobState.DEAD, ~_has_newer())
+    return _records(connection, query.order_by(jobs.c.id.desc()).limit(limit))
+
+
 def jobs_of_study(connection: Connection, study_instance_uid: str) -> list[JobRecord]:
     """All jobs of a study, oldest first."""
     query = select(*RECORD_COLUMNS).where(jobs.c.study_instance_uid == study_instance_uid).order_by(jobs.c.id)
@@ -368,12 +375,13 @@ def _records(connection: Connection, query: Any) -> list[JobRecord]:
 
 def _unless_superseded(state: Any) -> Case[str]:
     """`state`, or SUPERSEDED where the study has a job of a newer revision."""
+    return case((_has_newer(), literal(JobState.SUPERSEDED.value)), else_=state)
+
+
+def _has_newer() -> Exists:
     newer = jobs.alias("newer")
-    has_newer = exists().where(
-        newer.c.study_instance_uid == jobs.c.study_instance_uid,
-        newer.c.revision > jobs.c.revision,
-    )
-    return case((has_newer, literal(JobState.SUPERSEDED.value)), else_=state)
+    same_study = newer.c.study_instance_uid == jobs.c.study_instance_uid
+    return exists().where(same_study, newer.c.revision > jobs.c.revision)
 
 
 def _finished_at(state: Case[str]) -> Case[float]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from dicomnode.config.sections import NodeSettings
 from dicomnode.dispatching.evidence import OpenAssociations
-from dicomnode.logs import get_logger
+from dicomnode.logs import get_logger, is_foreseen
 from dicomnode.network.listener import Listener
 from dicomnode.receiving import hand_over
 
@@ -98,8 +98,9 @@ class ReceiverProcesses:
             log.error("receiver process ended", exit_code=code, restart_in_s=RESTART_PAUSE_S)
             try:
                 self._after_end()
-            except Exception:
-                log.exception("could not tidy up after a receiver process")
+            except Exception as error:
+                foreseen = is_foreseen(error)  # as a database that is away; then a trace would say nothing more
+                log.exception("could not tidy up after a receiver process", reason=str(error), exc_info=not foreseen)
             self._closing.wait(RESTART_PAUSE_S)
 
     def _run_one(self) -> int:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -106,6 +107,23 @@ def test_a_trace_shows_no_values(request: pytest.FixtureRequest, form: str) -> N
     assert "in fail" in shown
     assert "a bug with 1 element" in shown
     assert "\x1b" not in shown
+
+
+def test_the_journal_gets_severities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that `journalctl -p warning` finds what it should; where standard error goes elsewhere a line is only JSON."""
+    for name, journal in (("journal", True), ("file", False)):
+        with (tmp_path / name).open("w") as stream:
+            status = os.fstat(stream.fileno())
+            monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino if journal else 1}")
+            monkeypatch.setattr("sys.stderr", stream)
+            logs.configure("json", "INFO")
+            log = logs.get_logger(f"dicomnode.{name}")
+            log.info("stored")
+            log.error("job failed", exc_info=ValueError("x"))
+            logging.getLogger("sqlalchemy.pool").warning("full")
+    journal, file = ((tmp_path / name).read_text().splitlines() for name in ("journal", "file"))
+    assert [line[:4] for line in journal] == ["<6>{", "<3>{", "<4>{"]
+    assert [json.loads(line)["event"] for line in file] == ["stored", "job failed", "full"]
 
 
 def test_what_a_peer_sent_does_nothing_to_a_terminal(console: io.StringIO) -> None:

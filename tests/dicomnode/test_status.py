@@ -56,6 +56,13 @@ def test_counts_and_troubles_are_shown(troubled: Stores) -> None:
     assert "1.2.4: no model takes modality CT" in text.getvalue()
 
 
+def test_what_was_given_up_and_done_since_is_no_trouble(troubled: Stores) -> None:
+    """As after `dicomnode reanalyse`: the study's newer job counts, and the old one cannot be tried again anyway."""
+    with troubled.database.transaction() as connection:
+        queue.enqueue(connection, "1.2.3", 2, "x")
+    assert "given up" not in _shown(troubled)
+
+
 def test_json_is_json(troubled: Stores) -> None:
     """Every value survives the way through JSON."""
     plain = json.loads(json.dumps(as_json(overview(troubled.database, troubled.archive))))

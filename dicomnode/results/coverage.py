@@ -7,11 +7,14 @@ breast should be there too cannot be known from images, so the report only says 
 from dataclasses import dataclass
 from functools import partial
 
-from dicomnode.attributes import text
+from dicomnode.attributes import flag, text
 from dicomnode.images.mammography import Laterality, read_laterality, read_view
 from dicomnode.reading.findings import NotAnalysed, StudyAnalysis
 from dicomnode.reading.selection import is_breast_image, is_image
+from dicomnode.results.identity import MANUFACTURER
 
+# What may be in a study beside mammograms and is an examination of its own, about which their report promises nothing.
+OTHER_EXAMINATIONS = frozenset(("US", "MR", "CT", "PT", "NM", "ES", "XC"))
 EXPECTED_VIEWS = ("CC", "MLO")
 BOTH: tuple[Laterality, ...] = ("R", "L")
 
@@ -52,9 +55,9 @@ def coverage(study: StudyAnalysis) -> Coverage:
 
 
 def concerns_the_reader(item: NotAnalysed) -> bool:
-    """Reports and presentation states in the study are no loss; a file that could not be read may be one."""
+    """Reports, presentation states and pictures of ours are no loss; a file that could not be read may be one."""
     unreadable = not text(item.header, "SOPClassUID")
-    return unreadable or is_image(item.header)
+    return unreadable or (is_image(item.header) and text(item.header, "Manufacturer") != MANUFACTURER)
 
 
 def _is_missed_slice(item: NotAnalysed) -> bool:
@@ -63,6 +66,11 @@ def _is_missed_slice(item: NotAnalysed) -> bool:
 
 
 def _is_missed(item: NotAnalysed, seen: set[tuple[Laterality | None, str | None]]) -> bool:
-    """Whether something went unseen: left out by rule is no loss if the same view of the same side was analysed."""
+    """Whether something went unseen: left out by rule is no loss if the same view of the same side was analysed.
+
+    Nor is an image of another examination, beside what was analysed.
+    """
+    if seen and item.excluded_by_rule and flag(item.header, "Modality") in OTHER_EXAMINATIONS:
+        return False
     view = (read_laterality(item.header), read_view(item.header))
     return not (item.excluded_by_rule and None not in view and view in seen)

@@ -9,6 +9,7 @@ from pydicom.sr.coding import Code
 from dicomnode.attributes import text
 from dicomnode.images.mammography import read_laterality, read_view
 from dicomnode.reading.findings import NOTHING_TO_ANALYSE, NotAnalysed, StudyAnalysis
+from dicomnode.reading.selection import is_breast_image
 from dicomnode.results import codes
 from dicomnode.results.coverage import EXPECTED_VIEWS, Coverage, concerns_the_reader, coverage
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE
@@ -142,7 +143,7 @@ def _left_out(study: StudyAnalysis) -> tuple[str, ...]:
     groups: dict[tuple[str, str], dict[str, list[Dataset]]] = {}
     for item in study.not_analysed:
         if concerns_the_reader(item):
-            named = read_laterality(item.header) or read_view(item.header)
+            named = is_breast_image(item.header) and (read_laterality(item.header) or read_view(item.header))
             uid = text(item.header, "SOPInstanceUID")
             whose = uid if named else text(item.header, "SeriesInstanceUID") or uid
             groups.setdefault((_what_happened(item), item.reason), {}).setdefault(whose, []).append(item.header)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import pytest
 from pydicom import Dataset
 
-from dicomnode.reading.findings import NotAnalysed
+from dicomnode.reading.findings import NotAnalysed, ResultKind
+from dicomnode.results.build import build_results
 from dicomnode.results.coverage import coverage
+from dicomnode.results.wording import verdict
 from tests.dicomnode.results.samples import VIEWS, digital_header, film_header, four_views, run_over
 
 
@@ -58,6 +60,29 @@ def test_a_side_that_is_not_stated_matters_only_while_one_may_be_missing() -> No
     one_breast = headers_of((("L", "CC"), ("L", "MLO")))
     assert coverage(run_over([(header, []) for header in (*one_breast, nameless)])).sideless == 1
     assert coverage(run_over([(header, []) for header in (*four_views(), nameless)])).complete
+
+
+def test_another_examination_in_the_study_is_no_missing_view() -> None:
+    """Ultrasound beside four views is told, and the mammograms are complete all the same; alone it is all there is."""
+    ultrasound = digital_header("R", "CC", 9)
+    ultrasound.Modality, ultrasound.SOPClassUID = "US", "1.2.840.10008.5.1.4.1.1.6.1"
+    beside = NotAnalysed(ultrasound, "Images of modality US are not analysed.", excluded_by_rule=True)
+    study = run_over([(header, []) for header in four_views()], [beside])
+    assert coverage(study).complete
+    assert "Not analysed: right CC, series 1 image 9. Images of modality US are not analysed." in verdict(study).remarks
+    assert coverage(run_over([], [beside], failure="Nothing.")).missed == (beside,)
+    broken = NotAnalysed(ultrasound, "It cannot be decoded.", excluded_by_rule=False)
+    assert not coverage(run_over([(header, []) for header in four_views()], [broken])).complete
+
+
+def test_pictures_that_a_node_drew_are_no_images_of_the_study() -> None:
+    """They come back with the study by an auto-route, and neither their sides nor their absence says anything."""
+    study = run_over([(header, []) for header in headers_of((("L", "CC"), ("L", "MLO")))])
+    drawn = [result.dataset for result in build_results(study, frozenset({ResultKind.CAPTURE}))]
+    back = [NotAnalysed(item, "Images of modality OT are not analysed.", excluded_by_rule=True) for item in drawn]
+    again = run_over([(header, []) for header in headers_of((("L", "CC"), ("L", "MLO")))], back)
+    assert coverage(again) == coverage(study)
+    assert verdict(again) == verdict(study)
 
 
 def test_film_counts_as_mammography() -> None:

@@ -12,7 +12,8 @@ from pydantic import Field
 from engines.errors import EngineOutputError
 
 STRIDE = 8
-CHANNELS = {"heat": 1, "sides": 4, "malignancy": 1}
+CHANNELS = {"heat": 1, "sides": 4}
+MALIGNANCY = "malignancy"
 LARGEST_LOG_SIDE = 5.0  # exp(5) strides: larger than any input, and no overflow
 ABSENT = -20.0  # a proposal of this logit or less only fills up the fixed number
 MASK_SIDE = 28
@@ -28,7 +29,8 @@ class DecodeSettings:
     network: whose outputs these are. region_share: what stage 2's logits weigh, 0..1; stage 1's have the rest.
     floor: candidates below this raw score are dropped at once. candidates: at most so many before suppression.
     overlap: boxes of this IoU or more with a better one are suppressed. findings: at most so many per image.
-    outlines: searched in the image inside of the box, or drawn by a two-stage network.
+    outlines: searched in the image inside of the box, or drawn by a two-stage network. malignancy: whether the network
+    says how malignant a finding looks; one that does not has no such outputs, and no report states any.
     """
 
     floor: Annotated[float, Field(ge=0, lt=1)] = 0.02
@@ -38,13 +40,15 @@ class DecodeSettings:
     outlines: OutlineKind = "classical"
     network: NetworkKind = "one-stage"
     region_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    malignancy: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """Detections of one image in input pixels, best first.
 
-    boxes: float32 (N, 4) x0, y0, x1, y1. scores, malignancy: float32 (N,), 0..1, not calibrated.
+    boxes: float32 (N, 4) x0, y0, x1, y1. scores, malignancy: float32 (N,), 0..1, not calibrated; malignancy is NaN
+    where the network says none.
     masks: float32 (N, 28, 28), 0..1, over the boxes frames (N, 4); None where the network has none.
     """
 
@@ -71,8 +75,10 @@ def _from_regions(outputs: Mapping[str, NDArray[np.float32]], index: int, settin
     """Of a two-stage network: proposals with a second opinion."""
     boxes = _checked(outputs, "boxes", index, (None, 4))
     count = len(boxes)
-    names = ("proposal_score", "region_score", "proposal_malignancy", "region_malignancy")
-    first, second, looks, looks_again = (_checked(outputs, name, index, (count,)) for name in names)
+    first, second = (_checked(outputs, name, index, (count,)) for name in ("proposal_score", "region_score"))
+    looks, looks_again = (
+        _said(outputs, name, index, (count,), settings) for name in ("proposal_malignancy", "region_malignancy")
+    )
     masks = _checked(outputs, "masks", index, (count, MASK_SIDE, MASK_SIDE))
     frames = _checked(outputs, "frames", index, (count, 4))
     share = settings.region_share
@@ -86,9 +92,8 @@ def _from_regions(outputs: Mapping[str, NDArray[np.float32]], index: int, settin
 
 def _from_maps(outputs: Mapping[str, NDArray[np.float32]], index: int, settings: DecodeSettings) -> Candidates:
     """Of a one-stage network: the peaks of the heat-map."""
-    heat, sides, malignancy = (
-        _checked(outputs, name, index, (channels, None, None)) for name, channels in CHANNELS.items()
-    )
+    heat, sides = (_checked(outputs, name, index, (channels, None, None)) for name, channels in CHANNELS.items())
+    malignancy = _said(outputs, MALIGNANCY, index, heat.shape, settings)
     scores = _sigmoid(heat[0])
     # A cell counts where no neighbour is higher (CenterNet's peaks).
     peak = scores >= cv2.dilate(scores, np.ones((3, 3), np.uint8))
@@ -130,6 +135,17 @@ def iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.f
     union = sizes[0][:, None] + sizes[1][None, :] - shared
     result: NDArray[np.float32] = (shared / np.maximum(union, 1e-9)).astype(np.float32)
     return result
+
+
+def _said(
+    outputs: Mapping[str, NDArray[np.float32]],
+    name: str,
+    index: int,
+    shape: tuple[int, ...],
+    settings: DecodeSettings,
+) -> NDArray[np.float32]:
+    """One image's malignancy, NaN where the network says none."""
+    return _checked(outputs, name, index, shape) if settings.malignancy else np.full(shape, np.nan, np.float32)
 
 
 def _checked(

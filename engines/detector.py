@@ -95,7 +95,8 @@ class Detector:
             return Refused(refusal)
         found = decode(outputs, index, self.package.decode)
         scores = calibrated(found.scores, self.package.score_calibration)
-        malignancy = calibrated(found.malignancy, self.package.malignancy_calibration)
+        says = self.package.decode.malignancy
+        malignancy = calibrated(found.malignancy, self.package.malignancy_calibration) if says else None
         cancer = self._cancer(found)
         reported = scores >= self.package.threshold
         boxes = _in_source(found.boxes, prepared.way_back)
@@ -107,7 +108,8 @@ class Detector:
             corners = (x0, y0, x1, y1)
             mask = self._learned(found, int(row), prepared.way_back) or outline(image.pixels, corners)
             probability = None if cancer is None else float(cancer[row])
-            detections.append(Detection(label, corners, float(scores[row]), float(malignancy[row]), mask, probability))
+            looks = None if malignancy is None else float(malignancy[row])
+            detections.append(Detection(label, corners, float(scores[row]), looks, mask, probability))
         return Analysed(tuple(detections), prepared.chest_wall)
 
     def _cancer(self, found: Candidates) -> NDArray[np.float32] | None:

@@ -201,15 +201,24 @@ def _range_complaint(settings: ComponentSettings) -> str:
 
 
 def _detector_complaint(manifest: Manifest) -> str:
-    if any(size <= 0 or size % SIZE_MULTIPLE for size in (manifest.preprocess.rows, manifest.preprocess.columns)):
-        return f"preprocess.rows and preprocess.columns must be positive multiples of {SIZE_MULTIPLE}"
-    if manifest.preprocess.low_percentile >= manifest.preprocess.high_percentile:
-        return "preprocess.low_percentile must be below preprocess.high_percentile"
-    if manifest.decode.outlines == "learned" and manifest.decode.network != "two-stage":
-        return "decode.outlines is learned, and only a two-stage network draws any"
-    if manifest.prompt_threshold is not None and manifest.prompt_threshold < manifest.threshold:
-        return "prompt_threshold is below threshold, where nothing is reported"
+    preprocess, decode = manifest.preprocess, manifest.decode
     precisions = [item.precision for item in manifest.weights]
-    if len(set(precisions)) != len(precisions):
-        return "weights' precisions must differ from each other"
-    return ""
+    complaints = {
+        f"preprocess.rows and preprocess.columns must be positive multiples of {SIZE_MULTIPLE}": any(
+            size <= 0 or size % SIZE_MULTIPLE for size in (preprocess.rows, preprocess.columns)
+        ),
+        "preprocess.low_percentile must be below preprocess.high_percentile": (
+            preprocess.low_percentile >= preprocess.high_percentile
+        ),
+        "decode.outlines is learned, and only a two-stage network draws any": (
+            decode.outlines == "learned" and decode.network != "two-stage"
+        ),
+        "probability_of_cancer is read from a malignancy, and decode.malignancy is false": (
+            manifest.probability_of_cancer is not None and not decode.malignancy
+        ),
+        "prompt_threshold is below threshold, where nothing is reported": (
+            manifest.prompt_threshold is not None and manifest.prompt_threshold < manifest.threshold
+        ),
+        "weights' precisions must differ from each other": len(set(precisions)) != len(precisions),
+    }
+    return next((complaint for complaint, holds in complaints.items() if holds), "")

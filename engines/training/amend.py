@@ -38,8 +38,11 @@ def amend(package: ModelPackage, manifest: Manifest, figures: Mapping[str, Any],
 
 
 def evaluation_of(package: ModelPackage) -> dict[str, Any]:
-    """What its training and the commands after it have measured."""
-    found: dict[str, Any] = json.loads((package.folder / EVALUATION_NAME).read_text(encoding="utf-8"))
+    """What its training and the commands after it have measured; nothing of a package from elsewhere."""
+    file = package.folder / EVALUATION_NAME
+    if not file.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
 

@@ -31,6 +31,7 @@ from engines.training.pictures import draw_log
 from engines.training.publish import publish
 from engines.training.recipe import Recipe
 from engines.training.stages import Trained, train_stages
+from engines.training.start import start_from
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -104,8 +105,10 @@ def main(given: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> str:
     """The whole way from the folder of images to the package; what came of it, in words. Raises DataError."""
     torch.set_num_threads(options.threads)
+    if options.start:
+        start_from(options.start)  # what is wrong with it is told before images are prepared for an hour
     torch.manual_seed(options.seed)  # what a new head starts from
-    origin_of(options)  # what is wrong with it is told before the training
+    origin_of(options)
     options.out.mkdir(parents=True, exist_ok=True)
     _check_new(options)
     settings = PreprocessSettings()

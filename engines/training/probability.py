@@ -46,6 +46,8 @@ def main(given: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> ModelPackage:
     """The package with its probability, and the figures of all sets anew. Raises EngineError."""
     package = load_package(find_package(options.package))
+    if not package.decode.malignancy:
+        raise DataError(f"{package.name} says no malignancy (decode.malignancy), and a probability is read from that")
     if evaluation_of(package).get("crossed"):
         raise DataError(
             f"{package.name} has learned from its validation and test patients, so neither can say how likely a finding"

@@ -88,6 +88,7 @@ def test_a_package_is_found_by_name_and_by_path(package: Path) -> None:
         (lambda m: m["preprocess"].update(high_percentile=500.0), "preprocess.high_percentile: "),
         (lambda m: m["preprocess"].update(low_percentile=99.8), "low_percentile must be below"),
         (lambda m: m["score_calibration"].update(intercept=float("inf")), "score_calibration.intercept: "),
+        (lambda m: m["decode"].update(malignancy=False), "decode.malignancy is false"),
         (lambda m: m.update(engine="detektor"), "engine: there are 'detector' and 'threshold-components'"),
         (lambda m: m.update(name="my/mass"), "name: "),
         (lambda m: m.update(version="1" * 65), "version: "),

@@ -1,20 +1,25 @@
 """A package of one's own: what the README of packages says is enough, and what is wrong is told when it is opened."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
 
 from engines.base import Analysed
 from engines.comparison import Candidate, bench
+from engines.decode import DecodeSettings, decode
 from engines.errors import EngineOutputError, PackageError
 from engines.factory import open_engine
 from engines.golden import golden_inputs, reference_answers
 from engines.package import load_package
 from engines.rehearsal import rehearse
 from tests.engines.phantom import Blob, phantom
-from tests.support.small_network import Fault, write_package
+from tests.support.small_network import README, Fault, write_package
 
 
 def test_the_documented_manifest_makes_a_package_that_finds(tmp_path: Path) -> None:
@@ -26,6 +31,38 @@ def test_the_documented_manifest_makes_a_package_that_finds(tmp_path: Path) -> N
     best = outcome.detections[0]
     assert best.box[0] < 220 < best.box[2]
     assert best.box[1] < 500 < best.box[3]
+
+
+def test_a_network_that_says_no_malignancy_says_so(tmp_path: Path) -> None:
+    """It needs no such output, and no finding is given one that was made up."""
+    folder = write_package(tmp_path / "mine", "mute")
+    with pytest.raises(PackageError, match="no output named 'malignancy'"):
+        rehearse(open_engine(load_package(folder), "onnxruntime", 1))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["decode"]["malignancy"] = False
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    engine = open_engine(load_package(folder), "onnxruntime", 1)
+    rehearse(engine)
+    (outcome,) = engine.analyse([phantom(blobs=[Blob(220, 500, 40)])])
+    assert isinstance(outcome, Analysed)
+    assert [item.malignancy for item in outcome.detections] == [None] * len(outcome.detections) != []
+
+
+def test_the_documented_way_around_another_detector_is_read() -> None:
+    """The wrapper of the README, around boxes and probabilities: scores come back, and nothing else is claimed."""
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+    code = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert code is not None
+    room: dict[str, Any] = {"torch": torch}
+    exec(code[1], room)  # noqa: S102  our own README
+    wrapper = room["AsTwoStage"]()
+    wrapper.theirs = lambda _: (torch.tensor([[[8.0, 8, 40, 40], [200, 300, 260, 380]]]), torch.tensor([[0.1, 0.9]]))
+    answers = wrapper(torch.zeros(1, 3, 640, 384))
+    outputs = {name: value.numpy() for name, value in zip(room["OUTPUTS"], answers, strict=True)}
+    found = decode(outputs, 0, DecodeSettings(network="two-stage", malignancy=False))
+    np.testing.assert_allclose(found.scores, [0.9, 0.1], atol=1e-5)
+    np.testing.assert_allclose(found.boxes[0], [200, 300, 260, 380])
+    assert np.isnan(found.malignancy).all()
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

@@ -12,7 +12,7 @@ from onnx import helper
 
 from engines import package as packages
 
-Fault = Literal["", "input", "second", "half", "planes", "size", "name", "shape", "nan", "whole", "sigmoid"]
+Fault = Literal["", "input", "second", "half", "planes", "size", "name", "shape", "nan", "whole", "sigmoid", "mute"]
 
 README = Path(packages.__file__).parent / "models" / "README.md"
 FLOAT, HALF, WHOLE = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64
@@ -64,7 +64,7 @@ def _write_network(path: Path, fault: Fault, views: int | str) -> None:
         "nothing": np.zeros((sides, planes, 1, 1), np.float32),
         "side": np.full(sides, 1.0, np.float32),
     }
-    shapes = {heat: 1, "sides": sides, "malignancy": 1}
+    shapes = {heat: 1, "sides": sides} | ({} if fault == "mute" else {"malignancy": 1})
     kinds = {heat: WHOLE if fault == "whole" else FLOAT, "sides": FLOAT, "malignancy": FLOAT}
     inputs = [helper.make_tensor_value_info(images, HALF if fault == "half" else FLOAT, [views, planes, rows, columns])]
     if fault == "second":

@@ -106,6 +106,25 @@ def test_what_is_not_shown_is_said(folder: Path, tmp_path: Path, monkeypatch: py
     assert "**not shown**" in package.model_card.read_text()
 
 
+def test_a_package_from_elsewhere_gets_its_first_evaluation(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that no training of ours wrote has no figures yet."""
+    (folder / "evaluation.json").unlink()
+    monkeypatch.setattr(probability, "_judged", lambda *_: {"validation": _drawn(2.0), "test": _drawn(2.0)})
+    assert _run(folder, tmp_path) == 0
+    assert set(json.loads((folder / "evaluation.json").read_text())) == {KEY, "validation", "test"}
+
+
+def test_what_says_no_malignancy_gets_none(folder: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing that a probability of cancer could be read from."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["decode"]["malignancy"] = False
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"probability_of_cancer": None}))
+    assert _run(folder, images) == 1
+    assert "mammo-mass says no malignancy" in capsys.readouterr().err
+
+
 def test_too_little_data_changes_nothing(folder: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One validation patient, looked at by the package's own network, or no data at all: a message, and no change."""
     before = {file.name: file.read_bytes() for file in folder.iterdir()}

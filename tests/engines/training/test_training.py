@@ -28,6 +28,7 @@ from engines.training.export import export_onnx
 from engines.training.loop import Network
 from engines.training.start import start_from, two_stages
 from tests.engines.phantom import Blob, phantom
+from tests.support.small_network import write_package
 
 ROWS, COLUMNS = 400, 240
 SHORT = ["--batch", "2", "--validate-every", "1", "--iterations", "2", "--region-iterations", "2"]
@@ -163,6 +164,17 @@ def test_a_start_that_is_none_is_named(trained: Path, tmp_path: Path) -> None:
     for starts in ([tmp_path], [tmp_path / "damaged.pt"], [trained / "mammo-mass", trained / "one-stage"]):
         with pytest.raises(DataError, match="--from"):
             start_from(starts)
+
+
+def test_a_start_of_another_kind_is_told_before_images_are_prepared(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A package around another network serves, and cannot be trained on from here."""
+    foreign = write_package(tmp_path / "foreign")
+    assert main(["--data", str(images), "--out", str(tmp_path / "out"), "--from", str(foreign)]) == 1
+    said = capsys.readouterr()
+    assert "the package holds another network" in said.err
+    assert "preprocessed" not in said.out
 
 
 def test_a_training_is_not_begun_over_another(

@@ -86,7 +86,7 @@ def _is_mammography(study: StudyAnalysis) -> bool:
 def _overall_impression(study: StudyAnalysis, findings: Sequence[TrackedFinding], images: _Images) -> Dataset:
     """TID 4001 with 4002: the outcome as a code, and all that a person must know in one text."""
     outcome = verdict(study)
-    sentences = (outcome.sentence, *(finding_sentence(finding) for finding in findings), *outcome.remarks)
+    sentences = (outcome.sentence, *(finding_sentence(finding, study.scores) for finding in findings), *outcome.remarks)
     return content.code(
         "CONTAINS",
         codes.PROCESSING_SUMMARY,

@@ -65,7 +65,10 @@ def _root(
     groups = [_finding_group(study, finding) for finding in findings]
     groups += [region_group(study, region) for region in regions]
     algorithm = _algorithm(study.engine) if regions else []
-    sentences = (*(finding_sentence(finding) for finding in findings), *(region_sentence(region) for region in regions))
+    sentences = (
+        *(finding_sentence(finding, study.scores) for finding in findings),
+        *(region_sentence(region) for region in regions),
+    )
     return [
         content.code("HAS CONCEPT MOD", codes.LANGUAGE, codes.ENGLISH),
         *observer(study.engine),

@@ -8,12 +8,12 @@ from pydicom.sr.coding import Code
 
 from dicomnode.attributes import text
 from dicomnode.images.mammography import read_laterality, read_view
-from dicomnode.reading.findings import NOTHING_TO_ANALYSE, NotAnalysed, StudyAnalysis
+from dicomnode.reading.findings import NOTHING_TO_ANALYSE, NotAnalysed, ScoreMeaning, StudyAnalysis
 from dicomnode.reading.selection import is_breast_image
 from dicomnode.results import codes
 from dicomnode.results.coverage import EXPECTED_VIEWS, Coverage, concerns_the_reader, coverage
 from dicomnode.results.identity import NOT_FOR_CLINICAL_USE
-from dicomnode.results.measure import per_cent, size_of
+from dicomnode.results.measure import per_cent, size_of, small_per_cent
 from dicomnode.results.naming import SIDE_NAMES, names_of
 from dicomnode.results.regions import series_name
 from dicomnode.results.succession import succession_sentences
@@ -67,12 +67,15 @@ def _without_evaluation(study: StudyAnalysis) -> Verdict:
     return Verdict(codes.NONE_SUCCEEDED, f"{sentence} This is not a negative result.", remarks)
 
 
-def finding_sentence(finding: TrackedFinding) -> str:
+def finding_sentence(finding: TrackedFinding, scores: ScoreMeaning) -> str:
     """One finding in a line, for example "Finding 1 (left MLO): Mass, detection score 87 %, 12.4 mm."."""
-    size = size_of(finding.detection, finding.image.source.spacing)
+    detection = finding.detection
+    size = size_of(detection, finding.image.source.spacing)
     length = f"{size.long_axis:.1f} mm" if size.in_mm else f"{size.long_axis:.0f} pixels"
-    score = f"detection score {100 * finding.detection.score:.0f} %"
-    return f"{finding.identifier}: {finding.label.meaning}, {score}, {length}."
+    parts = [finding.label.meaning, f"detection score {100 * detection.score:.0f} %", length]
+    if scores.cancer_share is not None and detection.probability is not None:
+        parts.insert(2, f"probability of cancer {small_per_cent(detection.probability):g} %")
+    return f"{finding.identifier}: {', '.join(parts)}."
 
 
 def _on_views(seen: Coverage) -> Iterator[str]:

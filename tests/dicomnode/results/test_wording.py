@@ -177,8 +177,21 @@ def test_a_finding_in_a_line() -> None:
     """Where it is, what it is, how sure, how large; pixels where no spacing is known."""
     digital = run_over([(digital_header(), [disc_detection()])])
     film = run_over([(film_header(), [box_detection()])])
-    assert finding_sentence(track(digital)[0]) == "Finding 1 (left MLO): Mass, detection score 87 %, 4.1 mm."
-    assert finding_sentence(track(film)[0]) == "Finding 1 (left MLO): Mass, detection score 55 %, 50 pixels."
+    assert (
+        finding_sentence(track(digital)[0], digital.scores)
+        == "Finding 1 (left MLO): Mass, detection score 87 %, 4.1 mm."
+    )
+    assert (
+        finding_sentence(track(film)[0], film.scores) == "Finding 1 (left MLO): Mass, detection score 55 %, 50 pixels."
+    )
+
+
+def test_a_probability_of_cancer_is_in_the_line() -> None:
+    """Where a site has it stated, whoever reads only words reads it; elsewhere there is none."""
+    study = forms()["calibrated"]
+    line = finding_sentence(track(study)[0], study.scores)
+    assert line == "Finding 1 (left CC): Mass, detection score 30 %, probability of cancer 6 %, 4.1 mm."
+    assert "probability" not in finding_sentence(track(study)[0], ScoreMeaning())
 
 
 def test_an_unknown_label_is_an_error() -> None:

@@ -31,6 +31,7 @@ from dicomnode.rounds import beginning_with, run_rounds
 from engines.errors import DeviceLost
 from engines.memory import share_one_arena
 from storage.errors import StorageError
+from storage.studies import study_counts
 
 log = get_logger(__name__)
 
@@ -49,6 +50,11 @@ STORES_PAUSE_S = 0.5
 ONE_DATABASE = (
     "nodes that share an archive must share the database too, or each takes the other's images for its own; after a "
     "move of the database, or `dicomnode db rebuild`, all is well"
+)
+LOST_DATABASE = (
+    "the archive holds studies that it does not know: if the database was lost, stop the node, run "
+    "`dicomnode db rebuild` and start it again; until then their late images are taken for new studies, and "
+    "retention does not see them"
 )
 NOT_DURABLE = (
     'receiver.durability is "none": an instance survives the end of a process, but a power failure or a crash of the '
@@ -219,6 +225,10 @@ def _note_database(stores: assembly.Stores) -> None:
     before = stores.archive.note_database(database)
     if before not in {"", database}:
         log.warning("archive had another database", database=database, before=before, hint=ONE_DATABASE)
+    with stores.database.transaction() as connection:
+        is_empty = not any(study_counts(connection).values())
+    if is_empty and next(stores.archive.studies(), None) is not None:
+        log.error("database is empty", database=database, hint=LOST_DATABASE)
 
 
 def _stop_with_parent(stop: threading.Event) -> None:

@@ -1,14 +1,17 @@
 """A role that starts while its database is away waits for it, and for nothing that waiting would not bring."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import structlog
+from pydicom import Dataset
 
 from dicomnode import assembly, serve
 from dicomnode.assembly import Stores
+from storage.database import Database
 from storage.errors import DatabaseUnavailable, SchemaOutOfDate, StorageError
 
 
@@ -100,3 +103,18 @@ def test_a_second_database_over_one_archive_is_told(stores: Stores) -> None:
         serve._note_database(stores)
     (line,) = lines
     assert (line["before"], line["database"]) == ("sqlite:////somewhere/else.db", stores.database.url)
+
+
+def test_a_lost_database_is_told(stores: Stores, receive: Callable[..., Dataset], tmp_path: Path) -> None:
+    """Studies in the archive and none in a database that the service made anew; not where there are both, or none."""
+    with structlog.testing.capture_logs() as lines:
+        serve._note_database(stores)
+        receive()
+        serve._note_database(stores)
+        assert lines == []
+        database = Database.open(f"sqlite:///{tmp_path}/new.db")
+        database.migrate()
+        serve._note_database(Stores(database, stores.archive))
+        database.close()
+    assert [line["event"] for line in lines] == ["archive had another database", "database is empty"]
+    assert "db rebuild" in lines[1]["hint"]

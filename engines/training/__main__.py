@@ -6,7 +6,7 @@ os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # read when torch is imported: spinning threads cost a shared machine most
 
-from engines.training.command import main
+from engines.extras import command
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command("engines.training.command", "train"))

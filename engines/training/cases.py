@@ -1,5 +1,6 @@
 """The training set: what is trained on, and the split by patient, from a folder with an annotations.csv."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -8,6 +9,7 @@ import numpy as np
 
 from engines.annotations import TABLE_NAME, Case, read_annotations
 from engines.errors import DataError
+from engines.table import read_rows
 
 Part = Literal["train", "validation", "test"]
 
@@ -23,6 +25,15 @@ def read_cases(folder: Path, option: str = "--data") -> list[Case]:
         raise DataError(f"{table} is missing: {option} names a folder with {TABLE_NAME} and the images")
     cases = read_annotations(table, folder)
     return [case for case in cases if case.kind in {"mass", "normal"} and case.patient not in DEMO_PATIENTS]
+
+
+def write_part(folder: Path, part: Sequence[Case], file: Path) -> None:
+    """The rows of a folder's table that are of these cases' patients, as a table of their own."""
+    rows, patients = read_rows(folder / TABLE_NAME), {case.patient for case in part}
+    with file.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row for row in rows if row["patient"] in patients)
 
 
 def halves(cases: Sequence[Case], seed: int) -> tuple[list[Case], list[Case]]:

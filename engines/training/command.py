@@ -20,7 +20,7 @@ from engines.package import ModelPackage
 from engines.preprocess import PreprocessSettings
 from engines.training.cache import CachedCases, cached
 from engines.training.cancer import KEY, facts, proven
-from engines.training.cases import DEMO_PATIENTS, Part, halves, read_cases, split_by_patient
+from engines.training.cases import DEMO_PATIENTS, Part, halves, read_cases, split_by_patient, write_part
 from engines.training.crossing import HELD, Unseen, averaged, crossed, member
 from engines.training.evaluate import FEW, apply, chance, choose
 from engines.training.loop import STATE_NAME, judge_candidates
@@ -32,6 +32,8 @@ from engines.training.publish import publish
 from engines.training.recipe import Recipe
 from engines.training.stages import Trained, train_stages
 from engines.training.start import start_from
+
+TEST_NAME = "test.csv"  # the annotations that nothing has learned from or was chosen by
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -129,6 +131,7 @@ def run(options: argparse.Namespace) -> str:
         return "stopped as asked; go on with --resume"
     if options.crossed:
         return f"trained the {'first' if options.crossed == 1 else 'second'} of two: --members averages them"
+    write_part(options.data, parts["test"], options.out / TEST_NAME)
     networks = {kind: item.network for kind, item in trained.items()}
     sets = {str(part): [Unseen(networks, data[part])] for part in HELD}
     return _wrote(finish(options, settings, parts, trained, sets, also))

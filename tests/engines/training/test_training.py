@@ -11,6 +11,7 @@ import pytest
 import torch
 from matplotlib.cbook import get_sample_data
 
+from engines.annotations import read_annotations
 from engines.base import Analysed
 from engines.errors import DataError
 from engines.evaluation.pool import Judged
@@ -23,6 +24,7 @@ from engines.onnx import open_onnx
 from engines.package import load_package
 from engines.preprocess import to_batch
 from engines.training import evaluate, probability
+from engines.training.cases import read_cases, split_by_patient
 from engines.training.command import main
 from engines.training.export import export_onnx
 from engines.training.loop import Network
@@ -62,8 +64,8 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_one_command_leads_from_images_to_a_package(trained: Path) -> None:
-    """Logs of both stages, curves, evaluation and a package that loads and runs."""
+def test_one_command_leads_from_images_to_a_package(trained: Path, images: Path) -> None:
+    """Logs of both stages, curves, evaluation, the table of test patients and a package that loads and runs."""
     for stage in ("one-stage", "two-stage"):
         with (trained / stage / "log.csv").open() as lines:
             validated = [row["iteration"] for row in csv.DictReader(lines) if row["validation"]]
@@ -72,6 +74,8 @@ def test_one_command_leads_from_images_to_a_package(trained: Path) -> None:
     package = load_package(trained / "mammo-mass")
     assert package.version == "0.0.9"
     evaluation = json.loads((package.folder / "evaluation.json").read_text())
+    (tested,) = read_annotations(trained / "test.csv", images)
+    assert tested in split_by_patient(read_cases(images), 0)["test"]
     assert evaluation["probability_of_cancer"] is package.manifest.probability_of_cancer is None  # one lesion
     assert "## Probability of cancer" not in package.model_card.read_text()
     assert set(evaluation["test"]["froc"]) == {"0.25", "0.5", "1", "2", "4"}

@@ -118,8 +118,10 @@ def _case(path: Path, rows: Sequence[Row], median: float | None) -> Case:
     return Case(
         path,
         first["patient"],
-        first.get("laterality", ""),
-        first.get("view", "MLO" if "y_mias" in first else ""),  # mini-MIAS has no other view and no column for it
+        first.get("laterality", "").upper()[:1],  # "Left" as well
+        first.get(
+            "view", "MLO" if "y_mias" in first else ""
+        ).upper(),  # mini-MIAS has no other view and no column for it
         _median_aspect(rows) or median,
         tuple(located),
         kind,

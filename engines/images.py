@@ -18,6 +18,8 @@ from engines.errors import DataError
 READERS = "engines.image_readers"
 WHITE = {"uint8": 255.0, "uint16": 65535.0}  # of integer pictures; those of floats are 0..1 already
 START_BYTES = 256  # what a reader may look at
+JPEG_BEGINS, JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
+JPEG_TAIL = 4096  # bytes: some writers fill up the last block
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,21 @@ def read_image(path: Path) -> InputImage:
 
 def _read_picture(path: Path) -> InputImage:
     """Grey values over the full range of the file's type; colour becomes grey."""
+    if _is_cut(path):
+        raise DataError(f"{path} is cut off: it begins as a JPEG and does not end as one")
     grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if grey is None:
         raise DataError(f"{path} is damaged: OpenCV knows its kind and cannot decode it")
     return InputImage(pixels=np.asarray(grey, np.float32) / np.float32(WHITE.get(grey.dtype.name, 1.0)))
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a JPEG has lost its end: its decoder fills up what is missing with grey and says nothing of it."""
+    with path.open("rb") as file:
+        if file.read(len(JPEG_BEGINS)) != JPEG_BEGINS:
+            return False
+        file.seek(max(0, path.stat().st_size - JPEG_TAIL))
+        return JPEG_ENDS not in file.read()
 
 
 def _registered() -> dict[str, ImageReader]:

@@ -84,6 +84,8 @@ def _complaint(row: Row) -> str:
         return "names no patient, whom intervals and the split need"
     if not row[image_column(row)]:
         return "names no image"
+    if row.get("is_mass", "") not in {"", "0", "1"}:
+        return f"is_mass is {row['is_mass']!r}; needed is 1 or 0"
     return _no_number(row) or (_no_lesion(row) if is_mass(row) else "")
 
 

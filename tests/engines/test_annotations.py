@@ -40,6 +40,12 @@ def test_the_aspect_is_restored_with_the_boxes(tmp_path: Path) -> None:
     assert second.lesions == (Lesion((0, 0, 1, 1), None),)
 
 
+def test_sides_and_views_are_read_in_any_letters(tmp_path: Path) -> None:
+    """As people write them; both views of a breast are found by them."""
+    (case,) = _read(tmp_path, BOXES + "a.png,P1,left,mlo,1,1,9,9,BENIGN,,\n", "a.png")
+    assert (case.laterality, case.view) == ("L", "MLO")
+
+
 def test_an_impossible_aspect_is_not_believed(tmp_path: Path) -> None:
     """An estimate that no film has gives way to the median of the others."""
     lines = "a.png,P1,L,CC,1,1,1,1,BENIGN,600,1000\nb.png,P2,R,CC,1,1,1,1,BENIGN,3000,1000\n"

@@ -88,6 +88,13 @@ def test_what_is_no_image_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:40])
     with pytest.raises(DataError, match=r"cut\.png is damaged"):
         read_image(tmp_path / "cut.png")
+    cv2.imwrite(str(tmp_path / "whole.jpg"), np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8))
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "padded.jpg").write_bytes(whole + bytes(500))
+    assert read_image(tmp_path / "padded.jpg").pixels.shape == (200, 200)
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cut\.jpg is cut off"):
+        read_image(tmp_path / "cut.jpg")
 
 
 def test_the_installed_distribution_registers_its_reader(tmp_path: Path) -> None:

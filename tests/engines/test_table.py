@@ -49,6 +49,7 @@ def test_what_makes_no_difference_is_read(tmp_path: Path, content: str) -> None:
         (f"{HEADER}\n{ROW.replace('30,40', ',')}", "locates its mass by x_px, y_px alone; needed are x_px, y_px, w_px"),
         (f"{HEADER}\na.dcm,P1,1\n", "locates its mass by x_px alone"),
         (f"{HEADER}\n,P1,1,1,1,1,B\n", "line 2: names no image"),
+        (f"{HEADER},is_mass\n{ROW},yes", "line 2: is_mass is 'yes'; needed is 1 or 0"),
         (f"{HEADER}\n{ROW}\n{ROW}", "line 3: the same lesion of a.dcm as in line 2, and would count twice"),
         (f"{HEADER}\n{ROW}\n{NEXT.replace('P1', 'P2')}", "line 3: a.dcm is of another patient than in line 2"),
         (f"{HEADER}\n{ROW}".encode("utf-16"), "is no text in UTF-8"),

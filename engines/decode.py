@@ -116,13 +116,15 @@ def _from_maps(outputs: Mapping[str, NDArray[np.float32]], index: int, settings:
 def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap: float) -> NDArray[np.intp]:
     """Indices of the boxes to keep, best first: greedy, by IoU or by a centre inside a better box."""
     order = np.argsort(-scores, kind="stable")
+    centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    inside = ((centre >= boxes[:, :2]) & (centre <= boxes[:, 2:])).all(axis=2).T
+    hidden = inside | (iou(boxes, boxes) >= overlap)  # (N, N): by the box of the row
+    visible = np.ones(len(boxes), np.bool_)
     kept: list[int] = []
-    while order.size:
-        best, rest = order[0], order[1:]
-        kept.append(int(best))
-        centre = (boxes[rest, :2] + boxes[rest, 2:]) / 2
-        inside = ((centre >= boxes[best, :2]) & (centre <= boxes[best, 2:])).all(axis=1)
-        order = rest[~(inside | (iou(boxes[best : best + 1], boxes[rest])[0] >= overlap))]
+    for best in order:
+        if visible[best]:
+            kept.append(int(best))
+            visible &= ~hidden[best]
     return np.array(kept, np.intp)
 
 

@@ -31,11 +31,10 @@ def place(mask: NDArray[np.float32], frame: NDArray[np.float32], way_back: WayBa
     size = (column1 - column0, row1 - row0)
     drawn = cv2.warpAffine(mask, to_mask, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=(0.0,))
     body = _largest(np.asarray(drawn) >= INSIDE)
-    if not body.any():
+    left, top, width, height = cv2.boundingRect(body.view(np.uint8))
+    if width == 0:
         return None
-    used_rows, used_columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
-    top, left = int(used_rows[0]), int(used_columns[0])
-    cut = body[top : int(used_rows[-1]) + 1, left : int(used_columns[-1]) + 1]
+    cut = body[top : top + height, left : left + width]
     return Mask(row0=row0 + top, column0=column0 + left, pixels=np.ascontiguousarray(cut))
 
 

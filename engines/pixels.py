@@ -5,6 +5,7 @@ stored until somebody asks: for a part, for all of it, or for it at a smaller si
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, log2
 from typing import cast
 
@@ -112,6 +113,7 @@ def _means(values: Values, size: Size, times: int) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(values, size, interpolation=interpolation), np.float32)
 
 
+@lru_cache(maxsize=16)  # both sides of the images that a worker sees most of, 25 kB each
 def _shares(length: int, shorter: int) -> csr_array:
     """What each of a line's pixels gives to the means of fewer ones, float32 (shorter, length).
 

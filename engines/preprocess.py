@@ -91,8 +91,10 @@ def locate(image: InputImage, settings: PreprocessSettings) -> tuple[Resized, Br
 
 def to_batch(planes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Network input float32 (N, 3, rows, columns), (grey - 127) / 128, from planes uint8 (N, rows, columns, 3)."""
-    scaled = (planes.astype(np.float32) - 127.0) / 128.0
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+    batch = np.array(planes.transpose(0, 3, 1, 2), np.float32, order="C")
+    batch -= 127.0
+    batch /= 128.0
+    return batch
 
 
 def _grey(working: NDArray[np.float32], valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:

@@ -29,7 +29,8 @@ LEAST_SIDE = 1.0  # source pixels: a box that is clipped to less has no inside
 class Detector:
     """An Engine over one package and one backend. guard: None lets every image in which a breast is found pass.
 
-    threads: images prepared at once, 0 for as many as there are processors. at_once: calls that the backend takes.
+    threads: images prepared at once, 0 for as many as there are processors. at_once: calls that the backend takes,
+    each from a thread of its own.
     """
 
     package: ModelPackage
@@ -55,18 +56,12 @@ class Detector:
 
     def analyse(self, images: Sequence[InputImage]) -> list[ImageOutcome]:
         """One outcome per image, in order. Raises InferenceError, EngineOutputError."""
-        if self.at_once > 1:
-            return list(in_threads(self._alone, images, self.at_once))
         # The network runs on the first images while the next ones are prepared.
         prepared = zip(images, in_threads(self._prepared, images, self.threads), strict=True)
         outcomes: list[ImageOutcome] = []
         while together := list(itertools.islice(prepared, self.backend.largest_batch)):
             outcomes += self._together(together)
         return outcomes
-
-    def _alone(self, image: InputImage) -> ImageOutcome:
-        """The whole way of one image, on one thread but for the backend's own."""
-        return self._together([(image, self._prepared(image))])[0]
 
     def _together(self, images: Sequence[tuple[InputImage, Prepared | Refused]]) -> list[ImageOutcome]:
         """The outcomes of as many images as the backend takes at once."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,8 @@ from dicomnode.reading.reader import to_input
 from dicomnode.reading.remarks import remarks_on
 from dicomnode.reading.selection import SelectionPolicy, select
 from dicomnode.reading.series import analyse_series
-from engines.base import Analysed, Engine
+from engines.base import Analysed, Engine, ImageOutcome
+from engines.detector import Detector
 from engines.threads import in_threads
 from engines.volume import VolumeEngine
 
@@ -40,7 +41,7 @@ class Model:
     """A model package ready to run, and the images that it takes. digest: of its manifest, threshold and all.
 
     views: that the package was made for, as ("CC", "MLO"); empty where it does not say. threads: images that are
-    decoded at once, 0 for as many as there are processors.
+    worked on at once, 0 for as many as there are processors.
     """
 
     engine: Engine | VolumeEngine
@@ -86,14 +87,11 @@ def analyse_study(
     not_analysed += [NotAnalysed(item.header, item.reason, excluded_by_rule=True) for item in exclusions]
     analysed: list[AnalysedImage] = []
     volumes: list[AnalysedVolume] = []
+    watch = Stopwatch()
     if isinstance(model.engine, VolumeEngine):
-        watch = Stopwatch()
         volumes, left_out = analyse_series(chosen, paths, model.engine)
     else:
-        sources, left_out = _load([paths[str(header.SOPInstanceUID)] for header in chosen], chosen, model.threads)
-        watch = Stopwatch()
-        analysed, refused = _analyse_images(sources, model.engine, model.views)
-        left_out += refused
+        analysed, left_out = _analyse_images(chosen, paths, model, model.engine)
     study = StudyAnalysis(
         run=RunIdentity(run_key(study_instance_uid, files, model), created_at),
         engine=model.engine.description,
@@ -117,17 +115,44 @@ def analyse_study(
 
 
 def _analyse_images(
-    sources: Sequence[SourceImage], engine: Engine, views: tuple[str, ...]
+    headers: Sequence[Dataset], paths: Mapping[str, Path], model: Model, engine: Engine
 ) -> tuple[list[AnalysedImage], list[NotAnalysed]]:
-    outcomes = engine.analyse([to_input(source) for source in sources])
+    """Where several threads may ask the engine, an image stays on one from its file to its findings.
+
+    Then none waits for the slowest to be decoded. Else all images go to the engine together.
+    """
+    files = [paths[str(header.SOPInstanceUID)] for header in headers]
+    side_by_side = isinstance(engine, Detector) and engine.at_once > 1
+    groups = [[file] for file in files] if side_by_side else [files]
+    taken = list(in_threads(lambda group: _take(group, engine, model.threads), groups, model.threads))
+    items = [item for _, group in taken for item in group]
+    number = sum(not isinstance(item, ImageError) for item in items)
+    log.info("decoded", images=number, duration_ms=round(sum(decoding_ms for decoding_ms, _ in taken), 1))
     analysed: list[AnalysedImage] = []
-    refused: list[NotAnalysed] = []
-    for source, outcome in zip(sources, outcomes, strict=True):
+    left_out: list[NotAnalysed] = []
+    for header, item in zip(headers, items, strict=True):
+        if isinstance(item, ImageError):
+            log.warning("not decoded", sop_instance_uid=str(header.SOPInstanceUID), reason=str(item))
+            left_out.append(NotAnalysed(header, str(item), excluded_by_rule=False))
+            continue
+        source, outcome = item
         if isinstance(outcome, Analysed):
-            analysed.append(AnalysedImage(source, outcome.detections, _remarks(source, outcome, views)))
+            analysed.append(AnalysedImage(source, outcome.detections, _remarks(source, outcome, model.views)))
         else:
-            refused.append(NotAnalysed(source.header, outcome.reason, excluded_by_rule=False, refused=True))
-    return analysed, refused
+            left_out.append(NotAnalysed(source.header, outcome.reason, excluded_by_rule=False, refused=True))
+    return analysed, left_out
+
+
+def _take(
+    files: Sequence[Path], engine: Engine, threads: int
+) -> tuple[float, list[tuple[SourceImage, ImageOutcome] | ImageError]]:
+    """Milliseconds of decoding, and what became of each file. Logs nothing: its thread does not know the job."""
+    watch = Stopwatch()
+    loaded = list(in_threads(_try_to_load, files, threads))
+    decoding_ms = watch.ms()
+    sources = [item for item in loaded if isinstance(item, SourceImage)]
+    answered = iter(list(zip(sources, engine.analyse([to_input(source) for source in sources]), strict=True)))
+    return decoding_ms, [item if isinstance(item, ImageError) else next(answered) for item in loaded]
 
 
 def _remarks(source: SourceImage, outcome: Analysed, views: tuple[str, ...]) -> tuple[Remark, ...]:
@@ -171,22 +196,6 @@ def _bare_header(file: StudyFile) -> Dataset:
     header = Dataset()
     header.SOPInstanceUID = file.sop_instance_uid
     return header
-
-
-def _load(
-    paths: Sequence[Path], headers: Sequence[Dataset], threads: int
-) -> tuple[list[SourceImage], list[NotAnalysed]]:
-    sources: list[SourceImage] = []
-    undecodable: list[NotAnalysed] = []
-    watch = Stopwatch()
-    for loaded, header in zip(in_threads(_try_to_load, paths, threads), headers, strict=True):
-        if isinstance(loaded, SourceImage):
-            sources.append(loaded)
-        else:
-            log.warning("not decoded", sop_instance_uid=str(header.SOPInstanceUID), reason=str(loaded))
-            undecodable.append(NotAnalysed(header, str(loaded), excluded_by_rule=False))
-    log.info("decoded", images=len(sources), duration_ms=watch.ms())
-    return sources, undecodable
 
 
 def _try_to_load(path: Path) -> SourceImage | ImageError:

@@ -18,6 +18,7 @@ from engines.openvino import open_openvino
 from engines.package import ModelPackage, find_package, load_package
 from engines.pixels import numbers
 from engines.preprocess import prepare, to_batch
+from engines.threads import in_threads
 from tests.engines.phantom import Blob, phantom
 
 OUTPUTS = {
@@ -80,7 +81,8 @@ def test_views_side_by_side_are_answered_as_one_after_the_other(
     open_to_all = replace(package, manifest=replace(package.manifest, guard=None))
     alone, together = (open_engine(open_to_all, name, 2, at_once=most).with_threshold(0.2) for most in (1, 4))
     assert (alone.at_once, together.at_once) == (1, 2)
-    expected, found = alone.analyse(images), together.analyse(images)
+    expected = alone.analyse(images)
+    found = list(in_threads(lambda item: together.analyse([item])[0], images, together.at_once))
     for one, other in zip(expected, found, strict=True):
         assert isinstance(one, Analysed)
         assert isinstance(other, Analysed)

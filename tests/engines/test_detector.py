@@ -1,4 +1,3 @@
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from engines.factory import open_engine
 from engines.manifest import Calibration, CancerProbability
 from engines.package import ModelPackage, find_package, load_package
 from engines.preprocess import prepare
-from engines.threads import processors
 from tests.engines.phantom import Blob, phantom
 
 # Known masses of patient P_00820 (CBIS-DDSM, CC BY 3.0), as x, y, width, height in pixels of the files.
@@ -151,30 +149,6 @@ def test_images_go_together_as_far_as_the_backend_takes_them(package: ModelPacka
     assert [type(item) for item in outcomes] == [Analysed, Refused, Analysed, Analysed, Analysed]
     tops = [item.detections[0].box[1] for item in outcomes if isinstance(item, Analysed)]
     assert tops[0] == tops[2] < tops[1] == tops[3]
-
-
-@dataclass
-class MeetingBackend(ScriptedBackend):
-    """Answers when as many calls as are expected have come."""
-
-    meeting: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
-
-    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
-        """The scripted answer."""
-        self.meeting.wait(60)
-        return super().run(batch)
-
-
-@pytest.mark.skipif(processors() < 2, reason="one processor: one image at a time")
-def test_a_backend_may_be_asked_from_two_threads(package: ModelPackage) -> None:
-    """Four images, two calls at once; one without a breast asks for none and keeps its place."""
-    one_stage = replace(package, manifest=replace(package.manifest, decode=DecodeSettings()))
-    description = EngineDescription(package.name, package.version, "", "scripted", "fp32", "")
-    engine = Detector(one_stage, MeetingBackend(40, 10), description, threads=2, at_once=2)
-    outcomes = engine.analyse(
-        [phantom(), phantom(), InputImage(np.zeros((800, 500), np.float32)), phantom(), phantom()]
-    )
-    assert [type(item) for item in outcomes] == [Analysed, Analysed, Refused, Analysed, Analysed]
 
 
 def test_the_threshold_decides(package: ModelPackage) -> None:

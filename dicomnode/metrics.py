@@ -1,6 +1,8 @@
 """Prometheus metrics, read from the database at each scrape, so that every process's work is counted once."""
 
 from collections.abc import Iterator
+from socketserver import StreamRequestHandler
+from typing import cast
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
@@ -15,6 +17,8 @@ from storage.database import Database
 from storage.errors import StorageError
 
 log = get_logger(__name__)
+
+SILENCE_S = 10.0  # a connection that asks for nothing holds a thread no longer
 
 
 class NodeCollector(Collector):
@@ -66,7 +70,9 @@ def start(settings: MetricsSettings, database: Database, archive: Archive) -> No
     registry = CollectorRegistry()
     registry.register(NodeCollector(database, archive))
     try:
-        start_http_server(settings.port, settings.host, registry)
+        server, _ = start_http_server(settings.port, settings.host, registry)
     except OSError as error:
         raise cannot_listen("metrics", settings.host, settings.port, error) from None
+    handler = cast("type[StreamRequestHandler]", server.RequestHandlerClass)
+    server.RequestHandlerClass = type("Handler", (handler,), {"timeout": SILENCE_S})
     log.info("metrics offered", host=settings.host, port=settings.port)

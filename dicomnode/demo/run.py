@@ -37,7 +37,7 @@ def run_demo(study: Path | None, out: Path) -> int:
         console.print(f"skipped {item.path}: {item.reason}", style="yellow", markup=False)
     if not sources:
         raise DemoFailed(f"there is no DICOM file to send below {folder}")
-    out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)  # pictures and reports may be of real patients
     studies = [
         StudyProgress(number, uid, files) for number, (uid, files) in enumerate(by_study(sources).items(), start=1)
     ]

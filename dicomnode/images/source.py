@@ -39,6 +39,11 @@ FOREIGN_ERRORS = (
     zlib.error,
 )
 IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+# PS3.3 C.7.6.3.1.2; what else a header says is quoted nowhere, for it may be a name.
+KINDS = frozenset(
+    {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "ARGB", "HSV", "CMYK", "XYB", "YBR_ICT", "YBR_RCT"}
+    | {"YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420"}
+)
 MAX_PIXELS = 256_000_000  # far above any detector; a header that claims more is wrong or hostile
 
 
@@ -122,7 +127,8 @@ def _stored_format(dataset: Dataset) -> StoredFormat:
         raise ImageError("The object has no pixel data; the file may be cut off.")
     photometric = flag(dataset, "PhotometricInterpretation")
     if number(dataset, "SamplesPerPixel") != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}:
-        raise ImageError(f"The image is not greyscale ({photometric or 'kind not stated'}).")
+        kind = photometric if photometric in KINDS else "of no known kind" if photometric else "kind not stated"
+        raise ImageError(f"The image is not greyscale ({kind}).")
     if number_of_frames(dataset) != 1:
         raise ImageError("The image has more than one frame.")
     rows, columns, allocated, stored, high, representation = (

@@ -71,3 +71,15 @@ def test_both_services_have_the_gpu_and_the_engines(services: dict[str, Any]) ->
         context = (FOLDER / service["build"]["context"]).resolve()
         assert context == ROOT
         assert (context / service["build"]["dockerfile"]).is_file()
+
+
+def test_whoever_takes_the_node_over_gets_little_else(services: dict[str, Any]) -> None:
+    """No root, no capability, no way to either; and the configuration cannot be written."""
+    instructions = (FOLDER / "Containerfile").read_text().splitlines()
+    assert instructions.index("USER dicomnode") < instructions.index("VOLUME /var/lib/dicomnode")
+    assert not any(line.startswith("USER") and line != "USER dicomnode" for line in instructions)
+    for service in services.values():
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert not {"privileged", "cap_add", "user", "network_mode", "pid"} & service.keys()
+        assert next(volume for volume in service["volumes"] if volume.startswith("..")).endswith(":ro")

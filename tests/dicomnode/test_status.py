@@ -25,6 +25,7 @@ from storage.archive import Archive
 from storage.errors import DatabaseUnavailable
 from storage.lifecycle import DeliveryState
 from storage.room import Mark, Marks
+from tests.support.waiting import free_port
 
 Receive = Callable[..., Dataset]
 
@@ -223,6 +224,17 @@ def test_metrics_are_answered_on_the_configured_port(troubled: Stores) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     assert 'dicomnode_studies{state="receiving"} 1.0' in text
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\nHost: "])
+def test_who_asks_for_no_metrics_is_let_go(stores: Stores, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    """Each connection is a thread, and there is no other limit to them."""
+    monkeypatch.setattr(metrics, "SILENCE_S", 0.2)
+    port = free_port()
+    metrics.start(MetricsSettings(port=port), stores.database, stores.archive)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as silent:
+        silent.sendall(said)
+        assert not silent.recv(1)
 
 
 def test_what_could_not_be_fetched_is_shown(troubled: Stores) -> None:

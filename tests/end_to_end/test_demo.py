@@ -38,6 +38,7 @@ def test_a_folder_of_the_users_own(tmp_path: Path, films: list[Path]) -> None:
     assert str(film.StudyInstanceUID) in reports
     assert len(reports) == 2
     assert len(list((tmp_path / "out").glob("*.png"))) == 1 + 4
+    assert (tmp_path / "out").stat().st_mode & 0o077 == 0  # patients' pictures and reports are for this user only
 
 
 def test_a_folder_without_dicom(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_the_header_keeps_everything_but_the_pixels(plain: Path) -> None:
 REFUSED = {
     "no pixel data": ({"PixelData": None}, "no pixel data"),
     "colour": ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "not greyscale"),
+    "a name": ({"PhotometricInterpretation": "DOE^JANE"}, r"not greyscale \(of no known kind\)"),
     "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "not greyscale"),
     "several frames": ({"NumberOfFrames": 2}, "more than one frame"),
     "no rows": ({"Rows": None}, "0 rows"),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engines.annotations import Case, load_case
 from engines.base import Analysed, Detection, Engine, ImageOutcome
-from engines.errors import DataError
+from engines.errors import DataError, EngineOutputError
 from engines.evaluation.froc import hits
 from engines.evaluation.pool import Judged
 
@@ -52,6 +52,8 @@ def judge_cases(engine: Engine, cases: Sequence[Case], tell: Callable[[str], Non
         except DataError as error:
             tell(f"left out: {error}")
             unreadable.append(str(error))
+        except EngineOutputError as error:
+            raise EngineOutputError(f"{case.image}: {error}") from error
     if not items:
         why = unreadable[0] if unreadable else "the table has none with a mass and none that is marked normal"
         raise DataError(f"none of {len(cases)} images can be used: {why}")

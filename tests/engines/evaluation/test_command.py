@@ -14,6 +14,7 @@ import pydicom
 import pytest
 
 from engines.base import Analysed, Detection, EngineDescription, ImageOutcome, InputImage, Refused
+from engines.errors import EngineOutputError
 from engines.evaluation import command
 from engines.factory import open_engine
 from engines.images import READERS
@@ -172,6 +173,21 @@ def test_an_unreadable_image_is_left_out_and_told(data: Path, capsys: pytest.Cap
     assert "3.png is no image of a known kind" in sentence
     assert "left out: " in capsys.readouterr().err
     assert "3.png is no image" in (data / "out" / "figures.html").read_text()
+
+
+def test_an_image_that_a_network_answers_with_nonsense_is_named(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Among thousands it would not be found again; figures without it would be too good."""
+
+    def one(_: ScriptedEngine, answer: ImageOutcome) -> ImageOutcome:
+        if answer is ANSWERS[3]:
+            raise EngineOutputError("the output 'heat' holds values that are not finite")
+        return answer
+
+    monkeypatch.setattr(ScriptedEngine, "_one", one)
+    assert _run(data) == 1
+    assert re.search(r"^error: .*3\.png: the output 'heat' holds values", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_a_box_outside_of_its_image_is_told(data: Path) -> None:

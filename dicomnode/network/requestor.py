@@ -41,6 +41,7 @@ from dicomnode.network.upper_layer import (
 )
 
 ASSOCIATE_AC, ASSOCIATE_RJ, RELEASE_RP = 0x02, 0x03, 0x06
+PDU_TYPES = range(0x01, 0x08)
 MAXIMUM_PDU = 131072  # bytes: what is sent or taken at once, where the peer sets no limit
 ITEM_HEADER = 6  # PS3.8 9.3.5.1: length, context ID and control header before a fragment
 DATA_ITEM = struct.Struct(">BxIIBB")  # a PDU of one fragment: type, length, then the fragment's
@@ -295,6 +296,8 @@ class Requestor:
         """Type, header and body of the next PDU."""
         header = read(self._inlet, HEADER.size)
         kind, length = HEADER.unpack(header)
+        if kind not in PDU_TYPES:
+            raise ProtocolError(f"what answers there does not speak DICOM (first byte 0x{kind:02X})")
         if length > maximum:
             raise ProtocolError(f"PDU of {length} bytes, at most {maximum} are taken")
         return kind, header, read(self._inlet, length)

@@ -144,7 +144,7 @@ def test_a_peer_that_is_away_is_said() -> None:
     ("answer", "error", "told"),
     [
         (ABORTED, ProtocolError, "PDU type 0x07"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ProtocolError, "PDU of"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ProtocolError, "does not speak DICOM"),
         (b"\x02\x00\x00\x00\x00\x08garbage!", ProtocolError, "cannot be read"),
         (b"\x02\x00\xff\xff\xff\xff", ProtocolError, "PDU of 4294967295 bytes"),
         (b"", PeerGone, "nothing came for too long"),

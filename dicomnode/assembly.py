@@ -34,9 +34,11 @@ from dicomnode.sending.wire import DicomWire
 from storage.archive import Archive
 from storage.database import Database
 from storage.due import DueStudy
+from storage.errors import ArchiveUnavailable
 from storage.objects import ObjectStore
 from storage.retrievals import want_missing
 from storage.room import Mark, Marks
+from storage.studies import keeps_studies
 from storage.urgency import Order
 
 
@@ -60,15 +62,31 @@ def upgrade_database(settings: Settings) -> None:
 
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
-    """The database, checked to have the schema of this version, and the archive. Raises StorageError."""
+    """The database, checked to have the schema of this version, and its archive. Raises StorageError."""
     database = Database.open(settings.database.url)
     receiving = database if settings.receiver.durability == "full" else database.without_waiting()
     try:
         database.check_schema()
-        yield Stores(database, open_archive(settings.archive), receiving)
+        archive = open_archive(settings.archive)
+        _check_archive_is_there(database, archive, settings.archive)
+        yield Stores(database, archive, receiving)
     finally:
         receiving.close()
         database.close()
+
+
+def _check_archive_is_there(database: Database, archive: Archive, settings: ArchiveSettings) -> None:
+    """Raise ArchiveUnavailable for an empty folder in its place, as where a disk is not mounted after a restart.
+
+    To go on would store images beneath the mount, and report that the studies in line cannot be processed.
+    """
+    with database.transaction() as connection:
+        has_studies = keeps_studies(connection)
+    if has_studies and next(archive.studies(), None) is None:
+        raise ArchiveUnavailable(
+            f"{settings.url or settings.path} holds no study, and the database knows some: is it mounted? Where all "
+            "files are lost, begin with a new database"
+        )
 
 
 def open_archive(settings: ArchiveSettings) -> Archive:

@@ -265,6 +265,12 @@ def study_counts(connection: Connection) -> dict[StudyState, int]:
     return counts(connection, studies, StudyState)
 
 
+def keeps_studies(connection: Connection) -> bool:
+    """Whether there is a study whose files are not removed."""
+    gone = (StudyState.REMOVING, StudyState.REMOVED)
+    return connection.execute(select(studies.c.state).where(studies.c.state.not_in(gone)).limit(1)).first() is not None
+
+
 def list_studies(connection: Connection, state: StudyState, limit: int = 100) -> list[StudyRecord]:
     """List the studies in a state, the latest first."""
     rows = connection.execute(

@@ -1,6 +1,7 @@
 """The command line: messages instead of traces, and the right exit codes."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -226,6 +227,20 @@ def test_a_rebuilt_index_says_what_it_cannot_know(config: Path, tmp_path: Path) 
     assert "1 instances added" in rebuilt.output
     assert "they count as MEDIUM" in rebuilt.output
     assert "MEDIUM" not in again.output
+
+
+def test_an_archive_that_is_not_mounted_is_told(config: Path, tmp_path: Path) -> None:
+    """An empty folder in its place, as after a restart without its disk: nothing is stored beneath the mount."""
+    CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
+    settings = load_settings(config)
+    with open_stores(settings) as stores:
+        take(Intake(stores.database, stores.archive, 10**9, frozenset({"MG"})), mammogram("1.2.3", "1.2.3.1"))
+    mounted = settings.archive.path.rename(tmp_path / "elsewhere")
+    away = CliRunner().invoke(app, ["status", "--config", str(config)])
+    assert (away.exit_code, "holds no study, and the database knows some: is it mounted?" in away.output) == (1, True)
+    shutil.rmtree(settings.archive.path)
+    mounted.rename(settings.archive.path)
+    assert CliRunner().invoke(app, ["status", "--config", str(config)]).exit_code == 0
 
 
 def test_requeue_of_nothing_is_a_message(config: Path) -> None:

@@ -72,6 +72,8 @@ def run(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{title:55} {interval(found[key])}\n")
     for rate, value in found["froc"].items():
         sys.stdout.write(f"{f'lesion sensitivity at {rate} FP per image':55} {interval(value)}\n")
+    for warning in found["warnings"]:
+        sys.stdout.write(f"{warning}\n")
     tell(f"wrote {options.json}, {page} and {len(pictures)} pictures")
 
 

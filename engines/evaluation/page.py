@@ -48,6 +48,6 @@ def write_page(report: Mapping[str, Any], pictures: Mapping[str, Path], page: Pa
         pictures=images,
         figures=FIGURES,
         subgroup_figures=SUBGROUP_FIGURES,
-        reliabilities=RELIABILITIES,
+        calibrated={title: report[key] for key, title in RELIABILITIES.items() if report[key]},
     )
     page.write_text(text, encoding="utf-8")

@@ -62,6 +62,11 @@ NOTES = (
     ),
 )
 
+FEW = 20  # patients
+TOO_FEW = (
+    "Only {patients} patients: such intervals are too narrow, and one that is a single number, as 0 to 0, says nothing."
+)
+
 
 def report(
     engine: EngineDescription, manifest: Manifest, threshold: float, cases: Sequence[Case], outcomes: Outcomes
@@ -71,6 +76,7 @@ def report(
     pool = pooled(judged)
     given = manifest.probability_of_cancer
     share = given.share if given else None
+    patients = len({item.patient for item in judged})
     return {
         "package": {**asdict(engine), "probability_of_cancer": asdict(given) if given else None},
         **figures(judged, threshold, share),
@@ -82,6 +88,7 @@ def report(
             "unreadable": list(outcomes.unreadable),
         },
         "refused": [{"image": item.case.image.name, "reason": item.refused} for item in outcomes.items if item.refused],
+        "warnings": [TOO_FEW.format(patients=patients)] if patients < FEW else [],
         "notes": list(NOTES),
     }
 

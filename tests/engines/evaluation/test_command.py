@@ -151,6 +151,26 @@ def test_a_report_without_other_files_and_plots_lie_beside_the_figures(data: Pat
     assert all(cv2.imread(str(path)) is not None for path in (data / "out").glob("*.png"))
 
 
+def test_few_patients_are_a_warning(data: Path, capsys: pytest.CaptureFixture) -> None:
+    """Where the bootstrap has next to nothing to draw from, figures, report and command say so."""
+    assert _run(data) == 0
+    (warning,) = _read(data)["warnings"]
+    assert warning.startswith("Only 4 patients: such intervals are too narrow")
+    assert warning in (data / "out" / "figures.html").read_text()
+    assert warning in capsys.readouterr().out
+
+
+def test_enough_patients_are_none(data: Path) -> None:
+    """A set of twenty has no warning; one that shows no calibration says that in a sentence."""
+    rows = "".join(f"images/4_{number}.png,P{number},MLO,NORM,0,,,,,D\n" for number in range(20))
+    for number in range(20):
+        (data / "images" / f"4_{number}.png").write_bytes((data / "images" / "4.png").read_bytes())
+    (data / "annotations.csv").write_text(TABLE.splitlines(keepends=True)[0] + rows)
+    assert _run(data) == 0
+    assert _read(data)["warnings"] == []
+    assert "Nothing in this set shows it." in (data / "out" / "figures.html").read_text()
+
+
 def test_progress_names_what_is_left(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

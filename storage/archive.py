@@ -206,12 +206,13 @@ class Archive:
         return self._store.holds(_folder("priors", study_instance_uid))
 
     def studies(self, changed_after: float = 0.0, area: Area = "studies") -> Iterator[str]:
-        """Study Instance UIDs of which there are objects, in no order. Raises ArchiveUnavailable.
+        """Study Instance UIDs of which there are objects, in no order; other folders are none of ours.
 
-        changed_after: seconds since the Unix epoch; without those that the store knows to be unchanged since.
+        changed_after: seconds since the Unix epoch; without those that the store knows to be unchanged since. Raises
+        ArchiveUnavailable.
         """
         for shard in self._store.folders(area):
-            yield from self._store.folders(f"{area}/{shard}", changed_after)
+            yield from filter(UID_PATTERN.fullmatch, self._store.folders(f"{area}/{shard}", changed_after))
 
     def keys(self, study_instance_uid: str, area: Area = "studies") -> Iterator[str]:
         """Keys of a study's objects, in no order. Raises InvalidUid, ArchiveUnavailable."""

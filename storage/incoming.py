@@ -110,10 +110,10 @@ class IncomingFile:
 
 
 def remove_abandoned(path: Path) -> bool:
-    """Remove a temporary file unless its writer lives."""
+    """Remove a temporary file unless its writer lives; a folder is none."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:  # its writer was just through
+    except (FileNotFoundError, IsADirectoryError):  # its writer was just through; somebody else's
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

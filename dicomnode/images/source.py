@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, config, dcmread
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicomnode.attributes import flag, number, text
+from dicomnode.deflated import DeflateError, InflatesTooFar, inflated
 from dicomnode.errors import ImageError
 from dicomnode.images.codecs import CODECS, decode_frame
 from dicomnode.images.frames import frame_header, number_of_frames
@@ -45,6 +47,9 @@ KINDS = frozenset(
     | {"YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420"}
 )
 MAX_PIXELS = 256_000_000  # far above any detector; a header that claims more is wrong or hostile
+MAX_INFLATED_BYTES = 2 * MAX_PIXELS + (64 << 20)  # of 16 bits each, and more than any header
+LONGEST_META_BYTES = 1024  # of what this node writes before a dataset
+BEFORE_META_BYTES = 132 + 12  # PS3.10 7.1: preamble and prefix, and the group length itself
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +115,7 @@ def load_values(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_] | No
 
 def _read(path: Path, *, stop_before_pixels: bool) -> Dataset:
     try:
+        _look_into_deflated(path)
         dataset = dcmread(path, stop_before_pixels=stop_before_pixels)
     except InvalidDicomError as error:
         raise ImageError("The file is not a DICOM file.") from error
@@ -119,6 +125,25 @@ def _read(path: Path, *, stop_before_pixels: bool) -> Dataset:
     if missing:
         raise ImageError(f"The file lacks {', '.join(missing)}; it may be cut off.")
     return dataset
+
+
+def _look_into_deflated(path: Path) -> None:
+    """Raise ImageError where a file becomes larger than any image, before a reader inflates it as a whole.
+
+    Also OSError and InvalidDicomError. A stream that is broken is the reader's to tell.
+    """
+    with path.open("rb") as file:
+        if DeflatedExplicitVRLittleEndian.encode() not in file.read(LONGEST_META_BYTES):
+            return
+    meta = read_file_meta_info(path)
+    start = BEFORE_META_BYTES + int(number(meta, "FileMetaInformationGroupLength") or 0)
+    try:
+        for _ in inflated(memoryview(path.read_bytes())[start:], MAX_INFLATED_BYTES):
+            pass
+    except InflatesTooFar as error:
+        raise ImageError(f"The file {error}.") from None
+    except DeflateError:
+        return
 
 
 def _stored_format(dataset: Dataset) -> StoredFormat:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from dicomnode.deflated import Buffer
 from dicomnode.errors import RefusedInstance
 from dicomnode.receiving import stream
 from storage.archive import UID_PATTERN
@@ -37,7 +38,7 @@ class FilingAttributes:
 
 
 def read_filing_attributes(
-    dataset: stream.Buffer, transfer_syntax_uid: str, maximum_bytes: int, size_bytes: int | None = None
+    dataset: Buffer, transfer_syntax_uid: str, maximum_bytes: int, size_bytes: int | None = None
 ) -> FilingAttributes:
     """Read them after a walk over the whole encoding. maximum_bytes: of a deflated dataset when inflated.
 

@@ -6,12 +6,11 @@ deflated dataset is inflated piece by piece, since a megabyte of it may become a
 """
 
 import struct
-import zlib
-from collections.abc import Iterator
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-Buffer = bytes | memoryview
+from dicomnode.deflated import Buffer, DeflateError, inflated
+
 _Element = tuple[int, bytes, int, int]  # tag, VR, start of the value, length: every instance has hundreds
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -29,7 +28,6 @@ LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"
 MAXIMUM_DEPTH = 32
 LONGEST_VALUE_BYTES = 64  # of what is asked for; of a UID, PS3.5 9.1
 LONGEST_HEADER_BYTES = 12
-DEFLATED_BYTES, INFLATED_BYTES = 1 << 16, 1 << 20  # how much is taken, and may become of it, at once
 
 # Of an element header in implicit and in explicit VR, and of a length of 32 bits.
 LITTLE_ENDIAN = tuple(struct.Struct(form).unpack_from for form in ("<HHI", "<HH2sH", "<I"))
@@ -133,10 +131,10 @@ class _InflatingWalker(_Walker):
     """The same over a deflated dataset, of which no more is in memory than the piece that is looked at."""
 
     def __init__(self, deflated: Buffer, maximum_bytes: int) -> None:
-        """Inflate it once to its end, to know how long it is. Raises EncodingError, also beyond maximum_bytes."""
-        size = sum(map(len, _inflated(deflated, maximum_bytes)))
+        """Inflate it once to its end, to know how long it is. Raises DeflateError, also beyond maximum_bytes."""
+        size = sum(map(len, inflated(deflated, maximum_bytes)))
         super().__init__(b"", size, implicit=False, big_endian=False)
-        self._pieces = _inflated(deflated, maximum_bytes)
+        self._pieces = inflated(deflated, maximum_bytes)
 
     def _header(self, position: int, *, implicit: bool) -> _Element:
         self._go_to(position)
@@ -150,29 +148,6 @@ class _InflatingWalker(_Walker):
             kept = min(position, end)
             self._data = bytes(self._data[kept - self._start :]) + next(self._pieces)
             self._start = kept
-
-
-def _inflated(deflated: Buffer, maximum_bytes: int) -> Iterator[bytes]:
-    """The dataset inside a deflated one (PS3.5 A.5) in pieces. Raises EncodingError, also beyond maximum_bytes."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    size = 0
-    for start in range(0, len(deflated), DEFLATED_BYTES):
-        left: Buffer = deflated[start : start + DEFLATED_BYTES]
-        more = True
-        while more:
-            try:
-                piece = inflater.decompress(left, INFLATED_BYTES)
-            except zlib.error as error:
-                raise EncodingError(f"is not deflated as its transfer syntax says: {error}") from None
-            size += len(piece)
-            if size > maximum_bytes:
-                raise EncodingError(f"inflates to more than {maximum_bytes} bytes")
-            yield piece
-            left = inflater.unconsumed_tail
-            more = bool(left) or len(piece) == INFLATED_BYTES  # which may wait inside, when all that came is taken
-        if inflater.eof:
-            return
-    raise EncodingError("ends inside the deflated stream")
 
 
 def _name(tag: int) -> str:
@@ -192,7 +167,10 @@ def read_attributes(
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         if len(data) < size:
             raise BeginningTooShort
-        return _InflatingWalker(data, maximum_bytes).values(tags)
+        try:
+            return _InflatingWalker(data, maximum_bytes).values(tags)
+        except DeflateError as error:
+            raise EncodingError(str(error)) from None
     walker = _Walker(
         data,
         size,

@@ -192,6 +192,17 @@ def test_a_study_is_listed_with_its_objects_and_their_times(archive: Archive) ->
     assert sorted(archive.studies(changed_after=time.time() - 600)) == [STUDY, "1.2.840.2"]
 
 
+def test_folders_of_others_are_none_of_its_studies(tmp_path: Path) -> None:
+    """Whatever somebody has put there stops neither a listing nor a sweep."""
+    archive = Archive(tmp_path, min_free_bytes=0)
+    (tmp_path / "studies" / "ab" / "lost+found").mkdir(parents=True)
+    (tmp_path / "studies" / "ab" / "1.2.3").mkdir()
+    (tmp_path / "incoming" / "somebody's").mkdir()
+    assert list(archive.studies()) == ["1.2.3"]
+    assert archive.sweep_incoming() == 0
+    assert (tmp_path / "incoming" / "somebody's").is_dir()
+
+
 def test_below_the_reserve_nothing_is_taken(tmp_path: Path) -> None:
     """A disk that is nearly full is full, before a byte is written, and then nothing is left behind."""
     disk = os.statvfs(tmp_path)

@@ -14,6 +14,7 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_voi_lut
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGExtended12Bit,
@@ -23,7 +24,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from dicomnode.images import ImageError, PixelSpacing, load_image, read_header
+from dicomnode.images import ImageError, PixelSpacing, load_image, read_header, source
 from dicomnode.images.mammography import (
     read_laterality,
     read_patient_orientation,
@@ -48,6 +49,17 @@ def test_the_header_keeps_everything_but_the_pixels(plain: Path) -> None:
     assert "PixelData" not in image.header
     assert image.header.SOPInstanceUID == read_header(plain).SOPInstanceUID
     assert "SOPInstanceUID" not in repr(image)
+
+
+def test_a_deflated_file_that_becomes_too_much_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a megabyte that becomes gigabytes no reader makes them; one of the size of an image is read."""
+    dataset = image_dataset(ramp(0, 4095, 64, 48), 12, **WINDOW)
+    path = write(tmp_path / "image.dcm", dataset, DeflatedExplicitVRLittleEndian)
+    assert load_image(path).pixels.shape == (64, 48)
+    monkeypatch.setattr(source, "MAX_INFLATED_BYTES", 1000)
+    for read in (load_image, read_header):
+        with pytest.raises(ImageError, match="The file inflates to more than 1000 bytes"):
+            read(path)
 
 
 REFUSED = {

@@ -20,7 +20,6 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicomnode.receiving import stream
 from dicomnode.receiving.stream import BeginningTooShort, EncodingError, read_attributes
 
 TAGS = frozenset({0x00080018, 0x0020000D, 0x00080060})
@@ -134,13 +133,6 @@ def test_a_megabyte_that_becomes_a_gigabyte_takes_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 10 << 20
     finally:
         tracemalloc.stop()
-
-
-@pytest.mark.parametrize("beyond", [-1, 0, 1, 100, 257, 258, 300])
-def test_inflating_ends_wherever_a_piece_does(beyond: int) -> None:
-    """What the inflater still holds when all has been given to it is read, too."""
-    plain = bytes(stream.INFLATED_BYTES + beyond)
-    assert b"".join(stream._inflated(_deflated(plain), LIMIT)) == plain
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])

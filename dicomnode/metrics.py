@@ -50,6 +50,12 @@ class NodeCollector(Collector):
             for state, count in counts.items():
                 family.add_metric([state], count)
             yield family
+        waited = GaugeMetricFamily(
+            "dicomnode_waited_seconds", "Since the oldest unfinished was queued.", labels=["what"]
+        )
+        for what, seconds in shown.waited_s.items():
+            waited.add_metric([what], seconds)
+        yield waited
         yield GaugeMetricFamily("dicomnode_archive_free_bytes", "Free bytes in the archive.", shown.free_bytes)
         yield GaugeMetricFamily(
             "dicomnode_archive_accepts", "1 while instances are taken, 0 below refuse_below.", int(shown.accepts)

@@ -14,6 +14,7 @@ from storage.archive import Archive
 from storage.database import Connection, Database
 from storage.lifecycle import DeliveryState, RetrievalState, State, StudyState
 from storage.room import Level
+from storage.waiting import longest_waits
 
 LATEST = 20
 NO_DESTINATION = "no destination of this name is configured; it is sent to the first one that is named so"
@@ -37,12 +38,16 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The node at one instant. free_bytes: on the archive's file system. room: ample, low or refusing."""
+    """The node at one instant. free_bytes: on the archive's file system. room: ample, low or refusing.
+
+    waited_s: how long the oldest unfinished job and delivery have.
+    """
 
     studies: Mapping[str, int]
     jobs: Mapping[str, int]
     deliveries: Mapping[str, int]
     retrievals: Mapping[str, int]
+    waited_s: Mapping[str, float]
     free_bytes: int
     room: str
     accepts: bool
@@ -70,6 +75,7 @@ def overview(database: Database, archive: Archive, destinations: Collection[str]
             jobs=_by_name(queue.job_counts(connection)),
             deliveries=_by_name(outbox.delivery_counts(connection)),
             retrievals=_by_name(retrievals.retrieval_counts(connection)),
+            waited_s=longest_waits(connection),
             free_bytes=archive.free_bytes(),
             room=level.value,
             accepts=level is not Level.REFUSING,

@@ -3,6 +3,7 @@
 import io
 import json
 import socket
+import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,6 +80,31 @@ def test_metrics_tell_the_same(troubled: Stores) -> None:
     assert "dicomnode_archive_accepts 1.0" in text
     assert "dicomnode_archive_low 0.0" in text
     assert "dicomnode_up 1.0" in text
+
+
+def test_metrics_tell_how_long_work_has_waited(stores: Stores, receive: Receive) -> None:
+    """For an alarm: it grows where a worker or a destination is gone; what is to be analysed again does not count."""
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(stores.database, stores.archive))
+
+    def waited(what: str) -> float:
+        return registry.get_sample_value("dicomnode_waited_seconds", {"what": what}) or 0.0
+
+    receive("1.2.3")
+    with stores.database.transaction() as connection:
+        queue.enqueue(connection, "1.2.3", 1, "x", behind=True)
+    assert (waited("jobs"), waited("deliveries")) == (0, 0)
+    lease = _claimed(stores, receive, "1.2.4")
+    with stores.database.transaction() as connection:
+        outbox.add_deliveries(connection, lease.job_id, "pacs", [outbox.OutgoingObject("1.9", "1.8", "1.7", "key")])
+    time.sleep(0.05)
+    assert waited("jobs") >= 0.04
+    assert waited("deliveries") >= 0.04
+    with stores.database.transaction() as connection:
+        queue.complete(connection, lease, summary="")
+        (batch,) = filter(None, [outbox.claim_batch(connection, "test", 60, ["pacs"])])
+        outbox.mark_delivered(connection, batch.deliveries[0])
+    assert (waited("jobs"), waited("deliveries")) == (0, 0)
 
 
 def test_metrics_outlive_the_database(troubled: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,9 +203,9 @@ def test_nothing_is_not_a_table_of_zeros(stores: Stores) -> None:
     assert _shown(stores).startswith("nothing has come yet\n")
 
 
-def _claimed(stores: Stores, receive: Receive) -> queue.Lease:
+def _claimed(stores: Stores, receive: Receive, study_instance_uid: str = "1.2.3") -> queue.Lease:
     """The job of a study that has come."""
-    receive("1.2.3")
+    receive(study_instance_uid)
     Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), [ModelSettings(package="x")], 3).do_one_round()
     with stores.database.transaction() as connection:
         lease = queue.claim(connection, "test", 60)

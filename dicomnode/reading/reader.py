@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dicomnode.errors import ImageError
 from dicomnode.images import SourceImage, load_image
+from dicomnode.reading.selection import SelectionPolicy, contradicting_intent, for_processing
 from engines.base import InputImage
 from engines.errors import DataError
 from engines.images import ImageReader
@@ -27,11 +28,19 @@ def is_dicom(start: bytes) -> bool:
 
 
 def read_dicom(path: Path) -> InputImage:
-    """One DICOM image file as an engine takes it. Raises DataError."""
+    """One DICOM image file as an engine takes it. Raises DataError: it cannot be read, or is raw data.
+
+    The node analyses no raw data, so nothing is to be trained on it or measured with it. All else that a node may be
+    set to leave out, as digitised film, whoever gathers the images has chosen.
+    """
     try:
-        return to_input(load_image(path))
+        source = load_image(path)
     except ImageError as error:
         raise DataError(str(error)) from error
+    for rule in (for_processing, contradicting_intent):
+        if reason := rule(source.header, SelectionPolicy()):
+            raise DataError(reason)
+    return to_input(source)
 
 
 DICOM = ImageReader(is_dicom, read_dicom)

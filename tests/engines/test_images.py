@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pydicom.uid import DigitalMammographyXRayImageStorageForProcessing
 
 from dicomnode.reading.reader import DICOM
 from engines import images
@@ -65,6 +66,23 @@ def test_a_file_that_a_reader_refuses_is_named(tmp_path: Path, monkeypatch: pyte
     file = tmp_path / "a.dcm"
     file.write_bytes(bytes(128) + b"DICM" + bytes(40))
     with pytest.raises(DataError, match=r"a\.dcm: The file"):
+        read_image(file)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"SOPClassUID": DigitalMammographyXRayImageStorageForProcessing},
+        {"PresentationIntentType": "FOR PROCESSING"},
+    ],
+)
+def test_raw_data_is_nothing_to_learn_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: dict[str, str]
+) -> None:
+    """The node leaves it out; a folder as an archive gives it holds it beside the image that was made from it."""
+    _register(monkeypatch, EntryPoint("dicom", "dicomnode.reading.reader:DICOM", READERS))
+    file = write(tmp_path / "a.dcm", image_dataset(ramp(0, 4095, 64, 48), 12, **header))
+    with pytest.raises(DataError, match=r"a\.dcm: The image .*raw data for processing"):
         read_image(file)
 
 

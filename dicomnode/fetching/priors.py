@@ -9,6 +9,7 @@ from pydicom import Dataset
 from dicomnode.attributes import text
 from dicomnode.config.sections import PriorRule
 from dicomnode.fetching.remote import Patient, RemoteStudy, read_patient
+from storage.archive import UID_PATTERN
 
 WILDCARDS = frozenset("*?\\")  # PS3.4 C.2.2.2: as a key such an ID would match other patients
 
@@ -44,12 +45,13 @@ def period(rule: PriorRule, subject: Subject) -> tuple[str, str]:
 def candidates(
     rule: PriorRule, subject: Subject, study_instance_uid: str, found: Sequence[RemoteStudy]
 ) -> list[RemoteStudy]:
-    """Those of what a PACS found that may be priors, newest first. A PACS's matching is not relied on."""
+    """Those of what a PACS found that may be priors, newest first. Neither its matching nor its UIDs are relied on."""
     first, last = period(rule, subject)
     fitting = [
         study
         for study in found
-        if study.study_instance_uid not in ("", study_instance_uid)
+        if UID_PATTERN.fullmatch(study.study_instance_uid)
+        and study.study_instance_uid != study_instance_uid
         and first <= study.date <= last
         and is_same_patient(subject.patient, study.patient)
         and (study.modalities is None or rule.modality in study.modalities)

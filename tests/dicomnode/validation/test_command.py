@@ -51,6 +51,16 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
+def test_what_a_stranger_wrote_does_nothing_to_the_terminal(run: Run, image: Path) -> None:
+    """Control characters of a file's name, and of values that validators quote, are shown as what they are."""
+    odd = image.rename(image.with_name("a\x1b[2J.dcm"))
+    quoting = fake("dciodvfy", ["Error - Value invalid <\x1b]0;owned\x07>"])
+    result = run([quoting], odd, "--own-words")
+    assert "\x1b" not in result.output
+    assert r"a\x1b[2J.dcm: Digital" in result.output
+    assert r"dciodvfy: Error - Value invalid <\x1b]0;owned\x07>" in result.output
+
+
 def test_a_clean_file(run: Run, image: Path) -> None:
     """Nothing said: code 0, and the file's kind and its judges are named."""
     result = run([fake("dciodvfy"), fake("dcmpschk")], image)

@@ -194,6 +194,9 @@ def check(
             )
         if destinations:
             _check_destinations(settings)
+        if level is Level.REFUSING:
+            typer.echo("dicomnode: the configuration is valid, and nothing is taken until there is room", err=True)
+            raise typer.Exit(1)
         typer.echo(f"configuration is valid. {NOT_FOR_CLINICAL_USE}")
 
 

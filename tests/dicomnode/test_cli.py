@@ -174,13 +174,14 @@ def test_check_calls_the_destinations_where_asked(config: Path) -> None:
 
 
 def test_check_says_that_nothing_would_be_taken(config: Path) -> None:
-    """A configuration that is valid on a disk that is too full for it."""
+    """A configuration that is valid on a disk that is too full for it: whoever asks by a program is told, too."""
     marks = "".join(f'{name} = "99.9%"\n' for name in ("refuse_below", "accept_above", "warn_below"))
     config.write_text(config.read_text().replace("min_free_bytes = 0\n", marks))
     CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
     result = CliRunner().invoke(app, ["check", "--config", str(config)])
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "below refuse_below: senders are answered 0xA700" in result.output
+    assert "the configuration is valid, and nothing is taken until there is room" in result.output
 
 
 def test_check_names_a_package_that_is_not_there(tmp_path: Path) -> None:

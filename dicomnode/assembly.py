@@ -31,6 +31,7 @@ from dicomnode.receiving.stock_receiver import StockReceiver
 from dicomnode.sending.commitment import Commitments
 from dicomnode.sending.sender import Sender
 from dicomnode.sending.wire import DicomWire
+from storage import ownership
 from storage.archive import Archive
 from storage.database import Database
 from storage.due import DueStudy
@@ -61,14 +62,21 @@ def upgrade_database(settings: Settings) -> None:
 
 
 @contextmanager
-def open_stores(settings: Settings) -> Iterator[Stores]:
-    """The database, checked to have the schema of this version, and its archive. Raises StorageError."""
+def open_stores(settings: Settings, *, take_over: bool = False) -> Iterator[Stores]:
+    """The database, checked to have the schema of this version, and the archive, checked to be no other database's.
+
+    take_over: make the archive this database's, whosever it was. Raises StorageError.
+    """
     database = Database.open(settings.database.url)
     receiving = database if settings.receiver.durability == "full" else database.without_waiting()
     try:
         database.check_schema()
         archive = open_archive(settings.archive)
+        if not take_over:
+            ownership.check_owner(database, archive)
         _check_archive_is_there(database, archive, settings.archive)
+        if take_over:
+            ownership.take_over(database, archive)
         yield Stores(database, archive, receiving)
     finally:
         receiving.close()

@@ -33,7 +33,7 @@ from dicomnode.errors import DeliveryFailed
 from dicomnode.keeping.inspection import check_archive, rebuild
 from dicomnode.keeping.retention import SECONDS_A_DAY
 from dicomnode.network.secure import check_validity
-from storage import outbox, queue, retrievals
+from storage import outbox, ownership, queue, retrievals
 from storage.lifecycle import StudyState
 from storage.reanalysis import ANALYSABLE, GONE, Choice
 from storage.room import Level
@@ -351,12 +351,17 @@ def upgrade(config: ConfigOption) -> None:
 
 
 @db.command("rebuild")
-def rebuild_command(config: ConfigOption) -> None:
+def rebuild_command(
+    config: ConfigOption,
+    *,
+    take_over: Annotated[bool, typer.Option("--take-over", help="From another database, now out of use.")] = False,
+) -> None:
     """Make the rows of all received instances again from the archive's files alone; nothing that is there changes."""
     with errors_are_messages():
         settings = _settings(config)
         upgrade_database(settings)
-        with open_stores(settings) as stores:
+        with open_stores(settings, take_over=take_over) as stores:
+            ownership.claim(stores.database, stores.archive)
             found = rebuild(stores.database, stores.archive)
         for problem in found.problems:
             typer.echo(f"{problem.object_key}: {problem.reason}", err=True)

@@ -30,7 +30,8 @@ from dicomnode.receiving.stock_receiver import StockReceiver
 from dicomnode.rounds import beginning_with, run_rounds
 from engines.errors import DeviceLost
 from engines.memory import share_one_arena
-from storage.errors import StorageError
+from storage import ownership
+from storage.errors import ArchiveOfAnother, StorageError
 from storage.studies import study_counts
 
 log = get_logger(__name__)
@@ -40,6 +41,7 @@ ROOM_PAUSE_S = 1.0
 RETENTION_PAUSE_S = 5.0
 ORPHANS_PAUSE_S = 3600.0
 CERTIFICATE_PAUSE_S = 3600.0
+OWNER_PAUSE_S = 10.0
 GRACE_S = 20.0
 RESTART_PAUSE_S = 2.0
 EXIT_JOB_DEADLINE = 75
@@ -47,10 +49,6 @@ EXIT_DEVICE_LOST = 76
 EXIT_CANNOT_START = 1
 STORES_PATIENCE_S = 60.0
 STORES_PAUSE_S = 0.5
-ONE_DATABASE = (
-    "nodes that share an archive must share the database too, or each takes the other's images for its own; after a "
-    "move of the database, or `dicomnode db rebuild`, all is well"
-)
 LOST_DATABASE = (
     "the archive holds studies that it does not know: if the database was lost, stop the node, run "
     "`dicomnode db rebuild` and start it again; until then their late images are taken for new studies, and "
@@ -171,7 +169,8 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
     stores.archive.sweep_incoming()
     if settings.receiver.durability == "none":
         log.warning("instances are answered before the disk has them", hint=NOT_DURABLE)
-    _note_database(stores)
+    ownership.claim(stores.database, stores.archive)
+    _tell_lost_database(stores)
     watch = RoomWatch(stores.archive)
     watch.do_one_round()
     metrics.start(settings.metrics, stores.database, stores.archive)
@@ -198,7 +197,9 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
     retention = assembly.make_retention(settings, stores)
     sweeping = (assembly.make_orphans(settings, stores).do_one_round, stop, ORPHANS_PAUSE_S, "orphans")
     certificate = CertificateWatch(settings.tls)
+    owner = partial(_end_where_taken_over, stores, stop)
     beside = [
+        threading.Thread(target=run_rounds, args=(owner, stop, OWNER_PAUSE_S, "owner")),
         threading.Thread(target=run_rounds, args=(watch.do_one_round, stop, ROOM_PAUSE_S, "room")),
         threading.Thread(target=run_rounds, args=(retention.do_one_round, stop, RETENTION_PAUSE_S, "retention")),
         threading.Thread(target=run_rounds, args=(certificate.do_one_round, stop, CERTIFICATE_PAUSE_S, "certificate")),
@@ -220,15 +221,21 @@ def _receive(settings: Settings, config: Path, stores: assembly.Stores, stop: th
         log.info("stopped listening")
 
 
-def _note_database(stores: assembly.Stores) -> None:
-    database = stores.database.url
-    before = stores.archive.note_database(database)
-    if before not in {"", database}:
-        log.warning("archive had another database", database=database, before=before, hint=ONE_DATABASE)
+def _tell_lost_database(stores: assembly.Stores) -> None:
     with stores.database.transaction() as connection:
         is_empty = not any(study_counts(connection).values())
     if is_empty and next(stores.archive.studies(), None) is not None:
-        log.error("database is empty", database=database, hint=LOST_DATABASE)
+        log.error("database is empty", database=stores.database.url, hint=LOST_DATABASE)
+
+
+def _end_where_taken_over(stores: assembly.Stores, stop: threading.Event) -> bool:
+    """Nobody knows the rows that this node would still write, once another database has the archive's."""
+    try:
+        ownership.check_owner(stores.database, stores.archive)
+    except ArchiveOfAnother as error:
+        log.error("archive taken over", reason=str(error))  # noqa: TRY400  foreseen, and the message says all
+        stop.set()
+    return False
 
 
 def _stop_with_parent(stop: threading.Event) -> None:

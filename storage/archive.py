@@ -39,8 +39,8 @@ KEY_PATTERN = re.compile(
 )
 Area = Literal["studies", "results"]
 SWEPT = "swept"
-DATABASE = "database"
-AREAS = ("studies", "results", "removed", "priors", "delivered")
+OWNER = "owner/database"
+AREAS = ("studies", "results", "removed", "priors", "delivered", "owner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,18 +265,20 @@ class Archive:
             (self._root / SWEPT).touch(mode=0o600)
             os.utime(self._root / SWEPT, (at, at))
 
-    def note_database(self, name: str) -> str:
-        """Note which database has the rows of these files; what was noted before, empty for nothing.
+    def owners(self) -> frozenset[str]:
+        """Identities of the databases that have the rows of these files: of one, or none yet, see `ownership`.
 
-        Raises ArchiveFull, ArchiveUnavailable.
+        Raises ArchiveUnavailable.
         """
-        note = self._root / DATABASE
-        with translated_os("noting the database"):
-            before = note.read_text() if note.exists() else ""
-            if before != name:
-                note.touch(mode=0o600)
-                note.write_text(name)
-        return before
+        return frozenset(note.key.rpartition("/")[2] for note in self._store.objects(OWNER))
+
+    def note_owner(self, identity: str) -> None:
+        """Note one of them durably. Raises ArchiveFull, ArchiveUnavailable."""
+        self._store.note(f"{OWNER}/{identity}")
+
+    def forget_owners(self, identities: Iterable[str]) -> None:
+        """Forget some of them. Raises ArchiveUnavailable."""
+        self._store.remove_all(f"{OWNER}/{identity}" for identity in identities)
 
     def sweep_incoming(self) -> int:
         """Remove what killed writers and readers left behind; how much that was. Raises ArchiveUnavailable."""

@@ -5,6 +5,7 @@ StorageError
 │   ├── ArchiveFull          … for files
 │   └── DatabaseFull         … for rows
 ├── ArchiveUnavailable       ours: the file system refused or failed
+├── ArchiveOfAnother         our administrator's: another database has the rows of the archive's files
 ├── StudyBeingRemoved        nobody's: retention is at this study; the sender may try again in a moment
 ├── InvalidUid               the sender's: this text never becomes a path
 ├── InvalidObjectKey         ours: this text does not name an object of the archive
@@ -49,6 +50,10 @@ class ArchiveUnavailable(StorageError):
     """The archive's file system refused or failed; the message names the operation."""
 
     retryable = True
+
+
+class ArchiveOfAnother(StorageError):
+    """The archive carries the identity of another database; the message says what to do."""
 
 
 class StudyBeingRemoved(StorageError):

@@ -41,6 +41,9 @@ def _partial_index(name: str, state: str, *columns: ColumnElement[Any]) -> None:
     Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
+# One row, made with the table: what tells this database from all others.
+identity = Table("identity", metadata, Column("uuid", String(36), primary_key=True))
+
 studies = Table(
     "studies",
     metadata,

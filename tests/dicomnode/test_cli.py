@@ -17,6 +17,7 @@ from dicomnode.assembly import open_stores
 from dicomnode.cli import app
 from dicomnode.config.settings import load_settings
 from dicomnode.receiving.intake import Intake
+from storage import ownership
 from tests.support.destination import ControlledArchive
 from tests.support.requests import take
 from tests.support.studies import mammogram
@@ -220,10 +221,14 @@ def test_a_rebuilt_index_says_what_it_cannot_know(config: Path, tmp_path: Path) 
     """The priority of a request is in no file; said where rows were made, and not where nothing was to be done."""
     CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
     with open_stores(load_settings(config)) as stores:
+        ownership.claim(stores.database, stores.archive)
         take(Intake(stores.database, stores.archive, 10**9, frozenset({"MG"})), mammogram("1.2.3", "1.2.3.1"))
     for path in tmp_path.glob("node.db*"):
         path.unlink()
-    rebuilt, again = (CliRunner().invoke(app, ["db", "rebuild", "--config", str(config)]) for _ in range(2))
+    refused = CliRunner().invoke(app, ["db", "rebuild", "--config", str(config)])
+    assert (refused.exit_code, "db rebuild --take-over`" in refused.output) == (1, True)
+    options = [["--take-over"], []]
+    rebuilt, again = (CliRunner().invoke(app, ["db", "rebuild", "--config", str(config), *item]) for item in options)
     assert (rebuilt.exit_code, again.exit_code) == (0, 0)
     assert "1 instances added" in rebuilt.output
     assert "they count as MEDIUM" in rebuilt.output

@@ -11,6 +11,7 @@ from pydicom import Dataset
 
 from dicomnode import assembly, serve
 from dicomnode.assembly import Stores
+from storage import ownership
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, SchemaOutOfDate, StorageError
 
@@ -95,26 +96,33 @@ def test_an_error_of_the_work_is_no_reason_to_open_again(stores: Stores, monkeyp
         raise DatabaseUnavailable("later")
 
 
-def test_a_second_database_over_one_archive_is_told(stores: Stores) -> None:
-    """A node that was copied with its configuration takes the images of the first for its own; once, not for ever."""
-    stores.archive.note_database("sqlite:////somewhere/else.db")
+def test_a_running_node_ends_when_its_archive_is_taken_over(stores: Stores, tmp_path: Path) -> None:
+    """What it still took would have its rows in a database that nobody asks; until then it goes on."""
+    stop = threading.Event()
+    ownership.claim(stores.database, stores.archive)
+    assert not serve._end_where_taken_over(stores, stop)
+    assert not stop.is_set()
+    other = Database.open(f"sqlite:///{tmp_path}/other.db")
+    other.migrate()
+    ownership.take_over(other, stores.archive)
     with structlog.testing.capture_logs() as lines:
-        serve._note_database(stores)
-        serve._note_database(stores)
-    (line,) = lines
-    assert (line["before"], line["database"]) == ("sqlite:////somewhere/else.db", stores.database.url)
+        assert not serve._end_where_taken_over(stores, stop)
+    assert stop.is_set()
+    assert [line["event"] for line in lines] == ["archive taken over"]
+    other.close()
 
 
 def test_a_lost_database_is_told(stores: Stores, receive: Callable[..., Dataset], tmp_path: Path) -> None:
     """Studies in the archive and none in a database that the service made anew; not where there are both, or none."""
     with structlog.testing.capture_logs() as lines:
-        serve._note_database(stores)
+        serve._tell_lost_database(stores)
         receive()
-        serve._note_database(stores)
+        serve._tell_lost_database(stores)
         assert lines == []
         database = Database.open(f"sqlite:///{tmp_path}/new.db")
         database.migrate()
-        serve._note_database(Stores(database, stores.archive))
+        serve._tell_lost_database(Stores(database, stores.archive))
         database.close()
-    assert [line["event"] for line in lines] == ["archive had another database", "database is empty"]
-    assert "db rebuild" in lines[1]["hint"]
+    (line,) = lines
+    assert line["event"] == "database is empty"
+    assert "db rebuild" in line["hint"]

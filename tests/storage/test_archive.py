@@ -64,16 +64,6 @@ def test_results_have_a_place_of_their_own(archive: Archive) -> None:
     assert store_instance(archive, STUDY, UID, [b"report"]).object_key != first.object_key
 
 
-def test_the_database_is_noted(archive: Archive) -> None:
-    """What was noted before is given back, and nothing for a new archive."""
-    assert [archive.note_database(name) for name in ("one.db", "a longer name", "one.db", "one.db")] == [
-        "",
-        "one.db",
-        "a longer name",
-        "one.db",
-    ]
-
-
 def test_the_same_bytes_have_the_same_key_and_other_bytes_another(archive: Archive) -> None:
     """Nothing that was stored is ever replaced by something else."""
     first = store_instance(archive, STUDY, UID, [b"meta A", b"dataset"], digest_from=1)

@@ -65,12 +65,15 @@ def open_openvino(weights: Path, precision: str, threads: int, at_once: int = 1)
         if network.inputs[0].partial_shape[0].is_dynamic:
             network.reshape([1, *network.inputs[0].partial_shape[1:]])  # a shape that is known is planned better
         outputs = tuple(output.get_any_name() for output in network.outputs)  # a compiled one has inner names too
+    except RuntimeError as error:
+        raise PackageError(f"OpenVINO cannot load {weights}: {error}") from error
+    try:
         model = core.compile_model(network, "CPU", settings)
         requests: SimpleQueue[InferRequest] = SimpleQueue()
         for _ in range(at_once):
             requests.put(model.create_infer_request())
-    except RuntimeError as error:
-        raise PackageError(f"OpenVINO cannot load {weights}: {error}") from error
+    except RuntimeError as error:  # as where no memory may be both written and executed
+        raise BackendUnavailable(f"OpenVINO cannot compile {weights} on this machine: {error}") from error
     return OpenVinoBackend(requests, outputs, precision)
 
 

@@ -1,6 +1,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pydicom
@@ -159,6 +160,19 @@ def test_an_unknown_backend_lists_the_known(package: ModelPackage) -> None:
     """A typing error is answered with the names that exist."""
     with pytest.raises(BackendUnavailable, match="auto, tensorrt, openvino, onnxruntime"):
         open_engine(package, "onnx")
+
+
+def test_auto_goes_past_a_machine_that_cannot_compile(package: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a service that may not execute memory it has written: that is no fault of the package."""
+    openvino = pytest.importorskip("openvino", reason="not installed: openvino")
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("can't protect")
+
+    monkeypatch.setattr(openvino.Core, "compile_model", refuse)
+    description = open_engine(package).description
+    assert description.backend == "onnxruntime"
+    assert "on this machine: can't protect" in description.reason
 
 
 def test_auto_says_what_it_skipped_and_why(package: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from dicomnode.config.exposure import OPEN_TO_ALL, open_to_all
 from dicomnode.config.settings import Settings, load_settings
 from dicomnode.dispatching.evidence import OpenAssociations
 from dicomnode.errors import DeliveryFailed
-from dicomnode.keeping.inspection import check_archive, rebuild
+from dicomnode.keeping.inspection import check_archive
 from dicomnode.keeping.retention import SECONDS_A_DAY
 from dicomnode.network.secure import check_validity
 from storage import outbox, ownership, queue, retrievals
@@ -357,22 +357,22 @@ def rebuild_command(
     take_over: Annotated[bool, typer.Option("--take-over", help="From another database, now out of use.")] = False,
 ) -> None:
     """Make the rows of all received instances again from the archive's files alone; nothing that is there changes."""
+    from dicomnode.keeping.rebuild import rebuild  # noqa: PLC0415  it loads image libraries
+    from dicomnode.workshop import configuration_of  # noqa: PLC0415  the same
+
     with errors_are_messages():
         settings = _settings(config)
         upgrade_database(settings)
         with open_stores(settings, take_over=take_over) as stores:
             ownership.claim(stores.database, stores.archive)
-            found = rebuild(stores.database, stores.archive)
+            found = rebuild(stores.database, stores.archive, configuration_of(settings))
         for problem in found.problems:
             typer.echo(f"{problem.object_key}: {problem.reason}", err=True)
         typer.echo(f"{found.instances} instances added, {found.known} known, {len(found.problems)} files left out")
         if found.instances:
             typer.echo("with which priority they were sent no file says: they count as MEDIUM")
-        if found.undelivered:
-            typer.echo(
-                f"of {len(found.undelivered)} finished studies the results may not have arrived; "
-                "`dicomnode reanalyse --other-model` makes and sends them again"
-            )
+        if found.sent_again:
+            typer.echo(f"of {len(found.sent_again)} studies the results may not have arrived: they are sent again")
     if found.problems:
         raise typer.Exit(1)
 

@@ -13,6 +13,7 @@ from dicomnode.assembly import Stores, process_name
 from dicomnode.config.sections import ModelSettings, TensorRtSection, TritonSection
 from dicomnode.config.settings import Settings
 from dicomnode.errors import ConfigurationError
+from dicomnode.keeping.provenance import Configuration, ConfiguredPackage
 from dicomnode.logs import get_logger
 from dicomnode.reading.analysis import Model
 from dicomnode.reading.findings import CodedLabel, ScoreMeaning
@@ -21,6 +22,7 @@ from dicomnode.working.abreast import Abreast
 from dicomnode.working.worker import Worker
 from engines.base import Engine
 from engines.detector import Detector
+from engines.errors import EngineError
 from engines.factory import SIDE_BY_SIDE, open_engine, open_region_engine
 from engines.joining import JoiningDetector
 from engines.package import ModelPackage, RegionPackage, find_package, load_any_package, manifest_sha256
@@ -36,6 +38,20 @@ NO_SERVER = TritonSection()
 TENSORRT = TensorRtSection()
 ONE_IMAGE = "worker.jobs_at_once is ignored: the network takes one image at a time here, so jobs have no call to share"
 NOT_SHOWN = "cancer_share is set, and the package has not shown that its probability of cancer is one"
+
+
+def configuration_of(settings: Settings) -> Configuration:
+    """What makes results, and where they go; an index is made again without a package that cannot be read."""
+    packages = []
+    for model in settings.models:
+        try:
+            package = load_any_package(find_package(model.package))
+        except EngineError as error:
+            log.warning("package unusable", package=model.package, reason=str(error))
+            continue
+        digest = manifest_sha256(package.folder)
+        packages.append(ConfiguredPackage(model.package, package.manifest.name, digest))
+    return Configuration(tuple(packages), settings.destinations)
 
 
 def open_model(

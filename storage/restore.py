@@ -1,6 +1,7 @@
 """Rows of studies and results for an index that is made again from the archive's files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, exists, func, select, update
 
@@ -10,7 +11,20 @@ from storage.outbox import OutgoingObject, add_deliveries
 from storage.schema import deliveries, jobs, studies
 from storage.upsert import insert
 
-NOT_KNOWN = ""  # by which package results were made, and where they went
+NOT_KNOWN = ""  # where results went
+
+
+@dataclass(frozen=True, slots=True)
+class PastJob:
+    """A job that ended, as its results tell. package, model_sha256, failure: as of `queue.complete`.
+
+    sent: its results by destination, in the order in which they are sent; NOT_KNOWN where no destination takes them.
+    """
+
+    package: str
+    model_sha256: str
+    failure: str
+    sent: Mapping[str, Sequence[OutgoingObject]]
 
 
 def restore_study(connection: Connection, study_instance_uid: str, state: StudyState) -> None:
@@ -33,15 +47,18 @@ def has_jobs(connection: Connection, study_instance_uid: str) -> bool:
     return bool(connection.execute(select(of_study)).scalar_one())
 
 
-def restore_results(connection: Connection, study_instance_uid: str, results: Sequence[OutgoingObject]) -> None:
-    """Make the rows of results that have arrived, for a study without jobs."""
+def restore_job(connection: Connection, study_instance_uid: str, job: PastJob, *, arrived: bool) -> bool:
+    """Make the rows of a job that ended, for a study without jobs; whether any of its results is to be sent again.
+
+    arrived: whether its results have; else they are put in line again, as far as it is known for whom.
+    """
     now = database_now()
     job_id = connection.execute(
         insert(connection, jobs)
         .values(
             study_instance_uid=study_instance_uid,
-            revision=1,
-            package=NOT_KNOWN,
+            revision=0,  # before any that the study may have now
+            package=job.package,
             state=JobState.DONE,
             priority=0,
             attempt=0,
@@ -49,14 +66,19 @@ def restore_results(connection: Connection, study_instance_uid: str, results: Se
             not_before=now,
             created_at=now,
             finished_at=now,
-            last_error="",
+            last_error=job.failure,
+            model_sha256=job.model_sha256,
             summary="known from the archive's files alone",
         )
         .returning(jobs.c.id)
     ).scalar_one()
-    add_deliveries(connection, job_id, NOT_KNOWN, results)
-    arrived = {"state": DeliveryState.DELIVERED, "finished_at": now}
-    connection.execute(update(deliveries).where(deliveries.c.job_id == job_id).values(**arrived))
+    for destination, objects in job.sent.items():
+        add_deliveries(connection, job_id, destination, objects)
+    ended = update(deliveries).where(deliveries.c.job_id == job_id)
+    if not arrived:
+        ended = ended.where(deliveries.c.destination == NOT_KNOWN)
+    connection.execute(ended.values(state=DeliveryState.DELIVERED, finished_at=now))
+    return not arrived and any(name != NOT_KNOWN for name in job.sent)
 
 
 def restore_removed_study(connection: Connection, study_instance_uid: str, removed_instances: int) -> None:

@@ -2,7 +2,7 @@
 
 An image without a row was received whole, and its sender was not answered: it is adopted, as if it came now. A result
 that no delivery names was made by a run that died or was overtaken; it is removed once no run can name it any more.
-That all results of a study have arrived is noted beside them, for `inspection.rebuild`.
+That all results of a study have arrived is noted beside them, for `rebuild`.
 """
 
 import time
@@ -95,6 +95,6 @@ class Orphans:
 
 
 def _at_rest(connection: Connection, study_instance_uid: str) -> bool:
-    """Whether runs of the study are known, and all over. Of an index made again from files none is known."""
+    """Whether runs of the study are known, and all over. Where its results could not be read again none is."""
     runs = queue.jobs_of_study(connection, study_instance_uid)
     return bool(runs) and all(run.state in ENDED for run in runs)

@@ -93,7 +93,7 @@ def analyse_study(
     else:
         analysed, left_out = _analyse_images(chosen, paths, model, model.engine)
     study = StudyAnalysis(
-        run=RunIdentity(run_key(study_instance_uid, files, model), created_at),
+        run=RunIdentity(run_key(study_instance_uid, files, model), created_at, model.digest),
         engine=model.engine.description,
         labels=model.labels,
         analysed=tuple(analysed),
@@ -169,7 +169,7 @@ def failed_study(
     """What is reported when the run itself failed. failure: one plain sentence."""
     _, headers, unreadable = _read_headers(files)
     return StudyAnalysis(
-        run=RunIdentity(run_key(study_instance_uid, files, model, failure), created_at),
+        run=RunIdentity(run_key(study_instance_uid, files, model, failure), created_at, model.digest if model else ""),
         engine=model.engine.description if model else None,
         labels=model.labels if model else (),
         analysed=(),

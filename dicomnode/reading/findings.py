@@ -32,10 +32,12 @@ class RunIdentity:
 
     key: hex digest of everything that determines the result (input digests, weights, settings); UIDs derive from it.
     created_at: when the job was made, time-zone aware; the objects' content date and time, the same on every retry.
+    package_sha256: of the manifest of the package that it ran, empty where none could be had.
     """
 
     key: str
     created_at: datetime
+    package_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The rows that instances and results in the archive should have, made from their files alone."""
+"""The rows that instances in the archive should have, made from their files alone."""
 
 import struct
 from dataclasses import asdict, dataclass
@@ -12,7 +12,6 @@ from dicomnode.network.part10 import GROUP_LENGTH, PREAMBLE_BYTES
 from dicomnode.receiving.filing import read_filing_attributes
 from storage.archive import Archive, digest_by_key
 from storage.errors import ArchiveUnavailable
-from storage.outbox import OutgoingObject
 from storage.studies import Instance
 
 INFLATED_BYTES = 4 * 1024**3
@@ -37,18 +36,6 @@ def read_stored(archive: Archive, key: str) -> Instance | Problem:
         return Problem(key, f"the file is damaged: {error}")
     except ArchiveUnavailable as error:
         return Problem(key, f"the file cannot be had: {error}")
-
-
-def read_result(archive: Archive, key: str) -> OutgoingObject | None:
-    """The object that was sent, or would be; None where the file cannot be read."""
-    try:
-        with archive.fetched([key]) as paths:
-            meta = dcmread(paths[key], specific_tags=[]).file_meta
-        return OutgoingObject(
-            str(meta.MediaStorageSOPInstanceUID), str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID), key
-        )
-    except Exception:  # noqa: BLE001  as in `_read_head`, or the archive is away
-        return None
 
 
 def _instance(path: Path, key: str) -> Instance:

@@ -5,6 +5,14 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from pydicom import Dataset, dcmwrite
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
+    MammographyCADSRStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from dicomnode.reading.findings import ResultKind, StudyAnalysis
 from dicomnode.results.cad_report import build_cad_report
@@ -116,4 +124,15 @@ BUILDERS: Mapping[ResultKind, Builder] = {  # in the order in which the objects 
     ResultKind.PRESENTATION: _presentations,
     ResultKind.CAPTURE: _captures,
     ResultKind.REJECTION_NOTE: _rejection_notes,  # last: an archive that refuses it has the new results by then
+}
+
+LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"  # Label Map Segmentation Storage, which pydicom does not name
+KINDS: Mapping[str, ResultKind] = {  # by the SOP class that tells it
+    Comprehensive3DSRStorage: ResultKind.REPORT,
+    MammographyCADSRStorage: ResultKind.CAD_REPORT,
+    SegmentationStorage: ResultKind.SEGMENTATION,
+    LABEL_MAP: ResultKind.SEGMENTATION,
+    GrayscaleSoftcopyPresentationStateStorage: ResultKind.PRESENTATION,
+    SecondaryCaptureImageStorage: ResultKind.CAPTURE,
+    KeyObjectSelectionDocumentStorage: ResultKind.REJECTION_NOTE,
 }

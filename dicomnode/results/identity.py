@@ -43,6 +43,7 @@ _OPTIONAL_ITEMS = {  # what tells two patients or two orders of one number apart
     "OtherPatientIDsSequence": ("PatientID", "IssuerOfPatientID", "TypeOfPatientID"),
     "IssuerOfAccessionNumberSequence": ("LocalNamespaceEntityID", "UniversalEntityID", "UniversalEntityIDType"),
 }
+_PACKAGE = "package SHA-256"
 _LONGEST = {"LO": 64, "SH": 16}
 _CONTROLS = frozenset(("Cc", "Cs", "Zl", "Zp"))  # no text; an ideographic space or a joiner is part of a name
 _SHORTEST_NAME = 6
@@ -231,10 +232,16 @@ def contributing_equipment(study: StudyAnalysis) -> Dataset:
     item.ContributionDateTime = study.run.created_at.strftime("%Y%m%d%H%M%S.%f%z")
     item.ContributionDescription = (
         f"AI detection, {engine.backend} {engine.precision}, weights SHA-256 {engine.weights_sha256}"
+        f", {_PACKAGE} {study.run.package_sha256}"
         if engine
         else "AI detection could not be started"
     )
     return item
+
+
+def package_sha256(equipment: Dataset) -> str:
+    """The same read back: digest of the package's manifest, "" where results of before do not tell."""
+    return text(equipment, "ContributionDescription").partition(f", {_PACKAGE} ")[2]
 
 
 def _file_meta(dataset: Dataset) -> FileMetaDataset:

@@ -38,11 +38,16 @@ def read_report(document: Dataset) -> EarlierReport:
     return EarlierReport(
         identity=identity_of(document),
         images=frozenset(referenced_instances(document, "CurrentRequestedProcedureEvidenceSequence")),
-        failed=codes.NONE_SUCCEEDED.value in _summaries(document),
+        failed=could_not_be_given(document),
         model=model.strip(),
         device_uid=text(equipment, "DeviceUID"),
         moment=f"{date[:4]}-{date[4:6]}-{date[6:]} {time[:2]}:{time[2:4]}",
     )
+
+
+def could_not_be_given(document: Dataset) -> bool:
+    """Whether it is a report that says that the study could not be processed."""
+    return codes.NONE_SUCCEEDED.value in _summaries(document)
 
 
 def predecessors_of(document: Dataset) -> list[str]:

@@ -10,7 +10,8 @@ from dicomnode.assembly import Stores, make_receiver
 from dicomnode.config.settings import load_settings
 from dicomnode.dispatching.evidence import OpenAssociations
 from dicomnode.errors import ConfigurationError
-from dicomnode.keeping.inspection import check_archive, rebuild
+from dicomnode.keeping.inspection import check_archive
+from dicomnode.keeping.rebuild import rebuild
 from dicomnode.network.part10 import split_file
 from dicomnode.receiving.intake import Intake
 from storage.archive import Archive

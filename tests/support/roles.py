@@ -39,16 +39,16 @@ def dispatch(stores: Stores, models: Sequence[ModelSettings] = (FAKE,), max_atte
     assert Dispatcher(stores.database, CompletenessSettings(quiet_s=1e-9), models, max_attempts).do_one_round()
 
 
-def analyse(stores: Stores) -> None:
-    """Through dispatch and worker, and all that was made to the destination."""
+def analyse(stores: Stores, engine: FakeEngine | None = None) -> None:
+    """Through dispatch and worker, and all that was made to the destination. engine: as for `work`."""
     dispatch(stores)
-    work(stores)
+    work(stores, engine)
 
 
-def work(stores: Stores) -> None:
-    """A worker does the next job; a detection is found."""
-    engine = {"fake": model(FakeEngine(Analysed((detection(),))))}
-    Worker(stores.database, stores.archive, engine, [PACS], WorkerSettings(), "test", lambda: None).do_one_round()
+def work(stores: Stores, engine: FakeEngine | None = None) -> None:
+    """A worker does the next job. engine: what answers; without it a detection is found."""
+    models = {"fake": model(engine or FakeEngine(Analysed((detection(),))))}
+    Worker(stores.database, stores.archive, models, [PACS], WorkerSettings(), "test", lambda: None).do_one_round()
 
 
 def deliver(stores: Stores) -> list[Dataset]:

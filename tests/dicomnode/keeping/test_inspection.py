@@ -8,7 +8,8 @@ from pydicom import Dataset
 
 from dicomnode.assembly import Stores
 from dicomnode.config.sections import DestinationSettings
-from dicomnode.keeping.inspection import check_archive, rebuild
+from dicomnode.keeping.inspection import check_archive
+from dicomnode.keeping.rebuild import rebuild
 from dicomnode.receiving.intake import Intake
 from storage.database import Database
 from storage.lifecycle import StudyState

@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 from dicomnode.assembly import Stores
 from dicomnode.config.sections import CompletenessSettings, ModelSettings
 from dicomnode.dispatching.dispatch import Dispatcher
-from dicomnode.keeping.inspection import check_archive, rebuild
+from dicomnode.keeping.inspection import check_archive
 from dicomnode.keeping.orphans import GRACE_S, RESULT_GRACE_S, Orphans
+from dicomnode.keeping.rebuild import rebuild
 from dicomnode.receiving.intake import Intake
 from storage import outbox, queue
 from storage.database import Database
@@ -239,8 +240,8 @@ def test_a_result_of_nobody_has_not_arrived(results: Stores) -> None:
     assert results.archive.delivered("1.2.3") == set()
 
 
-def test_results_are_left_where_no_run_is_known(results: Stores, tmp_path: Path) -> None:
-    """An index made again from files knows no delivery; its results say that the study is done."""
+def test_results_are_left_in_an_index_made_again(results: Stores, tmp_path: Path) -> None:
+    """However old: it knows them from the files, and they say that the study is done."""
     fresh = Database.open(f"sqlite:///{tmp_path}/fresh.db")
     fresh.migrate()
     rebuild(fresh, results.archive)

@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from dicomnode.assembly import Stores
 from dicomnode.config.sections import RetentionSettings
-from dicomnode.keeping.inspection import check_archive, rebuild
+from dicomnode.keeping.inspection import check_archive
+from dicomnode.keeping.rebuild import rebuild
 from storage import outbox
 from storage.archive import Archive
 from storage.database import Database

@@ -1,10 +1,13 @@
 """The one door of the results room."""
 
+from typing import Literal
+
 import pytest
 
 from dicomnode.reading.findings import EarlierObject, ResultKind
-from dicomnode.results.build import BUILDERS, build_results
+from dicomnode.results.build import BUILDERS, KINDS, build_results
 from dicomnode.results.options import Options
+from dicomnode.results.segmentation import SegmentationVariant
 from tests.dicomnode.results.samples import forms
 
 
@@ -22,3 +25,13 @@ def test_only_what_is_wanted_is_built(kind: ResultKind) -> None:
     assert {result.kind for result in results} == {kind}
     uids = [str(result.dataset.SOPInstanceUID) for result in results]
     assert len(set(uids)) == len(uids)
+
+
+@pytest.mark.parametrize("form", ["binary", "fractional", "labelmap"])
+def test_a_result_tells_its_kind(form: Literal["binary", "fractional", "labelmap"]) -> None:
+    """By its SOP class alone, whatever form a destination wants its segmentations in."""
+    earlier = EarlierObject("1.2.840.10008.5.1.4.1.1.88.34", "1.2.3.6", "1.2.3.7")
+    options = Options(SegmentationVariant(form), (earlier,))
+    results = build_results(forms()["several"], frozenset(ResultKind), options)
+    assert {result.kind for result in results} == set(ResultKind)
+    assert [KINDS[str(result.dataset.SOPClassUID)] for result in results] == [result.kind for result in results]

@@ -19,11 +19,17 @@ from pydicom.uid import (
 
 from dicomnode.attributes import flag, number, text, texts
 from dicomnode.images.mammography import is_digitised_film, is_mammogram, read_view, read_view_modifiers
-from dicomnode.reading.study_rules import earlier_repeats, has_presentation_twin, rejected_by_note
+from dicomnode.reading.study_rules import (
+    are_of_several_patients,
+    earlier_repeats,
+    has_presentation_twin,
+    rejected_by_note,
+)
 
 MAGNIFIED = 1.25  # contact views are estimated at up to about 1.1, magnification stands give 1.5 to 2
 RAW = "The image is raw data for processing"
 REPEATED = "The same view was taken again later, and only the last is analysed."
+SEVERAL_PATIENTS = "The images of this study name several patients, and nobody can tell here whose it is."
 _LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K))
 _LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"  # younger than some dictionaries
 _MAPS = frozenset((SegmentationStorage, SurfaceSegmentationStorage, ParametricMapStorage, _LABEL_MAP))
@@ -67,6 +73,9 @@ def select(headers: Sequence[Dataset], policy: SelectionPolicy) -> tuple[list[Da
     if not policy.accept_repeats:
         found |= {id(header): Exclusion(header, "earlier_repeat", REPEATED) for header in earlier_repeats(chosen)}
         chosen = [header for header in chosen if id(header) not in found]
+    if are_of_several_patients(chosen):  # one image of somebody else's would be reported as this patient's
+        found |= {id(header): Exclusion(header, "several_patients", SEVERAL_PATIENTS) for header in chosen}
+        chosen = []
     excluded = [_with_its_twin(found[id(header)], chosen) for header in headers if id(header) in found]
     return chosen, excluded
 

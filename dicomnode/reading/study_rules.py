@@ -1,4 +1,4 @@
-"""Rules that need the whole study: rejection notes, repeats, and the two forms of one exposure."""
+"""Rules that need the whole study: rejection notes, whose it is, repeats, and the two forms of one exposure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,6 +31,13 @@ def rejected_by_note(headers: Sequence[Dataset]) -> dict[str, str]:
                 reason = f"The image was rejected {REJECTION_NOTES[title]}."
                 reasons |= dict.fromkeys(referenced_instances(note, EVIDENCE), reason)
     return reasons
+
+
+def are_of_several_patients(headers: Sequence[Dataset]) -> bool:
+    """Whether two of them name other patient IDs, or other dates of birth; what is not said contradicts nothing."""
+    return any(
+        len({text(header, keyword) for header in headers} - {""}) > 1 for keyword in ("PatientID", "PatientBirthDate")
+    )
 
 
 def earlier_repeats(chosen: Sequence[Dataset]) -> list[Dataset]:

@@ -24,6 +24,31 @@ FILM = SelectionPolicy(accept_digitised_film=True)
 MG = SelectionPolicy()
 
 
+@pytest.mark.parametrize(
+    ("change", "rules"),
+    [
+        ({"PatientID": "SOMEBODY-ELSE"}, ["several_patients"] * 4),
+        ({"PatientBirthDate": "19010203"}, ["several_patients"] * 4),
+        ({"PatientID": "", "PatientBirthDate": ""}, []),
+        ({"PatientName": "Married^Name"}, []),
+        (
+            {"PatientID": "SOMEBODY-ELSE", "Modality": "OT", "SOPClassUID": SecondaryCaptureImageStorage},
+            ["other_modality"],
+        ),
+    ],
+)
+def test_a_study_of_several_patients_is_nobodys(change: dict[str, str], rules: list[str]) -> None:
+    """None is analysed; names may change, what is not said contradicts nothing, and a scan does not count."""
+    headers = four_views()
+    for header in headers:
+        header.PatientID, header.PatientBirthDate = "P-1", "19600101"
+    for keyword, value in change.items():
+        setattr(headers[2], keyword, value)
+    chosen, excluded = select(headers, MG)
+    assert [item.rule for item in excluded] == rules
+    assert len(chosen) == 4 - len(rules)
+
+
 def rule_for(header: Dataset, policy: SelectionPolicy = MG) -> str:
     """Name of the rule that excludes the image, "" where none does."""
     chosen, excluded = select([header], policy)

@@ -18,6 +18,7 @@ from dicomnode.cli import app
 from dicomnode.config.settings import load_settings
 from dicomnode.receiving.intake import Intake
 from storage import ownership
+from storage.archive import Archive
 from tests.support.destination import ControlledArchive
 from tests.support.requests import take
 from tests.support.studies import mammogram
@@ -247,6 +248,17 @@ def test_an_archive_that_is_not_mounted_is_told(config: Path, tmp_path: Path) ->
     shutil.rmtree(settings.archive.path)
     mounted.rename(settings.archive.path)
     assert CliRunner().invoke(app, ["status", "--config", str(config)]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["check", "--archive"], ["retention"], ["status"], ["db", "rebuild"]], ids=" ".join
+)
+def test_nothing_is_done_on_the_archive_of_another_database(config: Path, tmp_path: Path, command: list[str]) -> None:
+    """Each would judge files by rows that are elsewhere; the message says what to do."""
+    CliRunner().invoke(app, ["db", "upgrade", "--config", str(config)])
+    Archive(tmp_path / "archive", min_free_bytes=0).note_owner("another")
+    result = CliRunner().invoke(app, [*command, "--config", str(config)])
+    assert (result.exit_code, "the archive belongs to the database another" in result.output) == (1, True)
 
 
 def test_requeue_of_nothing_is_a_message(config: Path) -> None:

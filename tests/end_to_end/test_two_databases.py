@@ -1,6 +1,8 @@
 """A second database on one archive would remove what the first has acknowledged, so its node does not start."""
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,12 +10,14 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
+from dicomnode.keeping.inspection import check_archive
+from storage.archive import Archive
+from storage.database import Database
 from tests.support import studies
-from tests.support.node import DICOMNODE, REPOSITORY, Destination, NodeConfig, NodeProcess, running_node
+from tests.support.node import DICOMNODE, REPOSITORY, Destination, NodeConfig, NodeProcess
 from tests.support.object_storage import ObjectStorage
+from tests.support.postgres import PostgresServer
 from tests.support.raw_association import raw_association
-
-INSTANCES = "SELECT sop_instance_uid FROM instances"
 
 
 def _store(node: NodeProcess, image: Dataset) -> int | None:
@@ -25,72 +29,75 @@ def _store(node: NodeProcess, image: Dataset) -> int | None:
     return answer.status
 
 
-def _run(config: NodeConfig, *command: str) -> tuple[int, str]:
-    """A command on a node's configuration; its exit code and what it said."""
-    whole = [*DICOMNODE, *command, "--config", str(config.folder / "node.toml")]
-    ended = subprocess.run(whole, cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=120)
-    return ended.returncode, ended.stdout + ended.stderr
+@contextmanager
+def _receiving(config: NodeConfig) -> Iterator[NodeProcess]:
+    """A receiver that listens, on a database with the present schema."""
+    database = Database.open(config.url)
+    database.migrate()
+    database.close()
+    node = NodeProcess(config, "receive")
+    try:
+        node.start()
+        yield node
+    finally:
+        node.kill()
 
 
-def _two_nodes(folder: Path, database_url: str, archive: dict[str, object]) -> tuple[NodeConfig, NodeConfig]:
-    """Two nodes on one archive, the second with a retention that lets go of all at once."""
-    one = NodeConfig(
-        folder / "one",
-        Destination("NOWHERE", 1),
-        database_url=database_url,
-        archive=folder / "archive",
-        quiet_s=0.5,
-        other={"archive": archive},
-    )
-    at_once = {"archive": archive, "retention": {"after_days": 1e-9}}
-    other = NodeConfig(
-        folder / "other", Destination("NOWHERE", 1), archive=folder / "archive", quiet_s=0.5, other=at_once
-    )
-    return one, other
+def _refused(config: NodeConfig) -> None:
+    with pytest.raises(RuntimeError, match=r"ended with 1:[^$]*db rebuild --take-over"), _receiving(config):
+        pass
 
 
-def _check_that_the_first_loses_nothing(one: NodeConfig, other: NodeConfig) -> None:
+def _problems(config: NodeConfig, archive: Archive) -> list[str]:
+    database = Database.open(config.url)
+    try:
+        return [problem.reason for problem in check_archive(database, archive)]
+    finally:
+        database.close()
+
+
+def _check_that_the_first_loses_nothing(one: NodeConfig, other: NodeConfig, archive: Archive) -> None:
     first, second = studies.ct_slices(2)
-    with running_node(one, "receive") as node:
+    with _receiving(one) as node:
         assert _store(node, first) == 0
-        with pytest.raises(RuntimeError, match=r"ended with 1:[^$]*--take-over"), running_node(other, "receive"):
-            pass
-        for command in (("check", "--archive"), ("retention",), ("db", "rebuild")):
-            code, said = _run(other, *command)
-            assert (code, "the archive belongs to the database" in said) == (1, True), said
+        _refused(other)
         assert _store(node, second) == 0
-        assert sorted(node.rows(INSTANCES)) == sorted((str(image.SOPInstanceUID),) for image in (first, second))
-    code, said = _run(one, "check", "--archive")
-    assert (code, "every file is there" in said) == (0, True), said
+        assert len(node.rows("SELECT sop_instance_uid FROM instances")) == 2
+        assert not node.lines("archive taken over")
+    assert _problems(one, archive) == []
 
 
-@pytest.fixture
-def of_both(object_storage: ObjectStorage) -> dict[str, object]:
-    """An archive in a bucket, as a section of the configuration."""
-    return {"url": object_storage.make_bucket(), "endpoint": object_storage.endpoint}
+def _config(folder: Path, **other: object) -> NodeConfig:
+    return NodeConfig(folder, Destination("NOWHERE", 1), quiet_s=0.5, **other)  # type: ignore[arg-type]  # passed on
 
 
-def test_a_second_database_on_a_folder_is_refused(tmp_path: Path, database_url: str) -> None:
-    """By every role and command, while the first node runs and receives."""
-    _check_that_the_first_loses_nothing(*_two_nodes(tmp_path, database_url, {}))
+def test_a_second_database_on_a_folder_is_refused(tmp_path: Path, postgres_server: PostgresServer) -> None:
+    """While the first node, whose database is a server, runs and receives."""
+    shared = tmp_path / "archive"
+    one = _config(tmp_path / "one", archive=shared, database_url=postgres_server.url(postgres_server.create_database()))
+    other = _config(tmp_path / "other", archive=shared)
+    _check_that_the_first_loses_nothing(one, other, Archive(shared, min_free_bytes=0))
 
 
-def test_a_second_database_on_a_bucket_is_refused(tmp_path: Path, of_both: dict[str, object]) -> None:
+def test_a_second_database_on_a_bucket_is_refused(tmp_path: Path, object_storage: ObjectStorage) -> None:
     """The same from a machine that shares nothing but the bucket."""
-    one, other = _two_nodes(tmp_path, "", of_both)
-    _check_that_the_first_loses_nothing(one, NodeConfig(other.folder, other.destination, other=other.other))
+    url = object_storage.make_bucket()
+    bucket = {"archive": {"url": url, "endpoint": object_storage.endpoint}}
+    one, other = (_config(tmp_path / name, other=bucket) for name in ("one", "other"))
+    _check_that_the_first_loses_nothing(one, other, object_storage.open(url, tmp_path / "looking"))
 
 
 def test_a_lost_database_is_replaced_when_it_is_told(tmp_path: Path) -> None:
-    """`db rebuild --take-over` knows every image, its node starts, and the old one does not any more."""
-    one, other = _two_nodes(tmp_path, "", {})
-    image = studies.ct_slices(1)[0]
-    with running_node(one, "receive") as node:
-        assert _store(node, image) == 0
-    other.write()
-    code, said = _run(other, "db", "rebuild", "--take-over")
-    assert (code, "1 instances added" in said) == (0, True), said
-    with running_node(other, "receive") as node:
+    """`db rebuild --take-over` knows every image, its node starts and may remove it, and the old one does not start."""
+    shared = tmp_path / "archive"
+    one = _config(tmp_path / "one", archive=shared)
+    at_once = {"retention": {"after_days": 1 / 86400}}
+    other = _config(tmp_path / "other", archive=shared, other=at_once)
+    with _receiving(one) as node:
+        assert _store(node, studies.ct_slices(1)[0]) == 0
+    rebuild = [*DICOMNODE, "db", "rebuild", "--take-over", "--config", str(other.write())]
+    told = subprocess.run(rebuild, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=120)
+    assert "1 instances added" in told.stdout
+    with _receiving(other) as node:
         node.wait_for("study removed")
-    with pytest.raises(RuntimeError, match="--take-over"), running_node(one, "receive"):
-        pass
+    _refused(one)

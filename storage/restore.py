@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, exists, func, select, update
 
-from storage.clock import database_now
+from storage.clock import database_now, read_clock
 from storage.lifecycle import DeliveryState, JobState, StudyState
 from storage.outbox import OutgoingObject, add_deliveries
 from storage.schema import deliveries, jobs, studies
@@ -27,16 +27,21 @@ class PastJob:
     sent: Mapping[str, Sequence[OutgoingObject]]
 
 
-def restore_study(connection: Connection, study_instance_uid: str, state: StudyState) -> None:
-    """Make a study with nothing left to do, for an index that is made again; one that is known stays."""
-    now = database_now()
+def restore_study(
+    connection: Connection, study_instance_uid: str, state: StudyState, received_at: Sequence[float]
+) -> None:
+    """Make a study with nothing left to do, for an index that is made again; one that is known stays.
+
+    received_at: when its instances came, at least one, in seconds since the Unix epoch, so that its age is what it was.
+    """
+    now = read_clock(connection)
     statement = insert(connection, studies).values(
         study_instance_uid=study_instance_uid,
         state=state,
         revision=1,
         reason="",
-        first_received_at=now,
-        last_received_at=now,
+        first_received_at=min(now, *received_at),
+        last_received_at=min(now, max(received_at)),
     )
     connection.execute(statement.on_conflict_do_nothing(index_elements=[studies.c.study_instance_uid]))
 

@@ -34,10 +34,11 @@ class Rebuilt:
 def rebuild(database: Database, archive: Archive, now: Configuration = NOTHING) -> Rebuilt:
     """Make the rows of every instance in the archive that has none.
 
-    A study with results of ours counts as done or failed, as the newest of each package say. Their rows are made too,
-    so that a later run names them: as delivered where it is noted that they have arrived, else in line to be sent again
-    to those that take them now. A study fetched as a prior stays that. Any other is taken as still arriving, so that it
-    is analysed. Those that retention removed are known again as such; one that is being removed is left alone.
+    A study with results of ours counts as done or failed, as each package's newest say, and is as old as its files.
+    Their rows are made too, so that a later run names them: as delivered where it is noted that they have arrived, else
+    in line to be sent again to those that take them now. A study fetched as a prior stays that. Any other is taken as
+    still arriving, so that it is analysed. Those that retention removed are known again as such; one that is being
+    removed is left alone.
     """
     made = known = 0
     problems: list[Problem] = []
@@ -47,14 +48,15 @@ def rebuild(database: Database, archive: Archive, now: Configuration = NOTHING) 
     for study_instance_uid in sorted({*archive.studies()} - leaving):
         past, bad = _past(database, archive, study_instance_uid, now)
         rest = _rest(archive, study_instance_uid, past)
-        read = [read_stored(archive, key) for key in sorted(archive.keys(study_instance_uid))]
+        listed = {item.key: item.modified_at for item in archive.listed(study_instance_uid)}
+        read = [read_stored(archive, key) for key in sorted(listed)]
         problems += [*(item for item in read if isinstance(item, Problem)), *bad]
         with database.transaction() as connection:
             for item in read:
                 if isinstance(item, Problem):
                     continue
                 if rest is not None:
-                    restore.restore_study(connection, item.study_instance_uid, rest)
+                    restore.restore_study(connection, item.study_instance_uid, rest, list(listed.values()))
                 recorded = studies.record_instance(connection, item, reopens=False)
                 made += recorded is studies.Recorded.NEW
                 known += recorded is studies.Recorded.SAME

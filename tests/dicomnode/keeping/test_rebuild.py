@@ -1,5 +1,7 @@
 """An index that is made again from the archive alone: what it still knows of results and of removals."""
 
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from dicomnode.assembly import Stores
-from dicomnode.config.sections import DestinationSettings, ModelSettings
+from dicomnode.config.sections import DestinationSettings, ModelSettings, RetentionSettings
 from dicomnode.dispatching.reanalysis import Reanalysis
 from dicomnode.keeping.orphans import Orphans
 from dicomnode.keeping.provenance import FAILED, Configuration, ConfiguredPackage
@@ -100,6 +102,25 @@ def test_what_may_not_have_arrived_is_sent_again(delivered: Stores, tmp_path: Pa
     assert retention_of(again).do_one_round()
     assert study_in(again).state is StudyState.REMOVED
     again.database.close()
+
+
+def test_a_finished_study_is_as_old_as_its_files(delivered: Stores, tmp_path: Path) -> None:
+    """So that retention by age does not begin anew, and the oldest goes first; a file from the future is of now."""
+    Orphans(delivered.database, delivered.archive, MG).do_one_round()
+    now = time.time()
+    for key, age_s in zip(sorted(delivered.archive.keys("1.2.3")), (3e6, 2e6), strict=True):
+        os.utime(located(delivered.archive, key), (now - age_s, now - age_s))
+    again, _ = _rebuilt(delivered, tmp_path / "again.db")
+    (planned,) = retention_of(again, RetentionSettings(after_days=23)).plan()
+    assert planned.study.age_s == pytest.approx(2e6, abs=60)
+    assert list(retention_of(again, RetentionSettings(after_days=24)).plan()) == []
+    for key in delivered.archive.keys("1.2.3"):
+        os.utime(located(delivered.archive, key), (now + 3e6, now + 3e6))
+    ahead, _ = _rebuilt(delivered, tmp_path / "ahead.db")
+    (planned,) = retention_of(ahead).plan()
+    assert planned.study.age_s == pytest.approx(0, abs=60)
+    for database in (again.database, ahead.database):
+        database.close()
 
 
 def test_results_go_to_those_that_take_them_now(delivered: Stores, tmp_path: Path) -> None:

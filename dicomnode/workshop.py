@@ -51,7 +51,8 @@ def configuration_of(settings: Settings) -> Configuration:
             continue
         digest = manifest_sha256(package.folder)
         packages.append(ConfiguredPackage(model.package, package.manifest.name, digest))
-    return Configuration(tuple(packages), settings.destinations)
+    modalities = frozenset(modality for model in settings.models for modality in model.modalities)
+    return Configuration(tuple(packages), settings.destinations, modalities)
 
 
 def open_model(

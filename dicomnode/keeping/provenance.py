@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from io import BytesIO
 
 from pydicom import Dataset, dcmread
@@ -32,21 +33,22 @@ class ConfiguredPackage:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What makes results now, and where they are sent."""
+    """What makes results now, where they are sent, and of which modalities' images they are made."""
 
     packages: tuple[ConfiguredPackage, ...] = ()
     destinations: tuple[DestinationSettings, ...] = ()
+    modalities: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class FoundResult:
-    """A sound result of ours. moment: of its run, as text that sorts. failed: it is a report that says so."""
+    """A sound result of ours. moment: of its run, seconds since the Unix epoch. failed: it is a report that says so."""
 
     outgoing: OutgoingObject
     kind: ResultKind
     name: str
     digest: str
-    moment: str
+    moment: float
     failed: bool
 
 
@@ -76,7 +78,7 @@ def _result(whole: bytes, key: str) -> FoundResult:
         KINDS[sop_class_uid],
         name=text(equipment, "ManufacturerModelName"),
         digest=package_sha256(equipment),
-        moment=text(equipment, "ContributionDateTime"),
+        moment=datetime.strptime(text(equipment, "ContributionDateTime"), "%Y%m%d%H%M%S.%f%z").timestamp(),
         failed=could_not_be_given(header),
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dicomnode.keeping.provenance import Configuration, past_jobs, read_result
+from dicomnode.keeping.provenance import Configuration, FoundResult, past_jobs, read_result
 from dicomnode.logs import get_logger
 from dicomnode.receiving.stored import Problem, read_stored
 from storage import restore, studies
@@ -12,6 +12,7 @@ from storage.database import Connection, Database
 from storage.lifecycle import StudyState
 from storage.restore import PastJob
 from storage.retention import unfinished_removals
+from storage.studies import Instance
 
 log = get_logger(__name__)
 
@@ -37,8 +38,8 @@ def rebuild(database: Database, archive: Archive, now: Configuration = NOTHING) 
     A study with results of ours counts as done or failed, as each package's newest say, and is as old as its files.
     Their rows are made too, so that a later run names them: as delivered where it is noted that they have arrived, else
     in line to be sent again to those that take them now. A study fetched as a prior stays that. Any other is taken as
-    still arriving, so that it is analysed. Those that retention removed are known again as such; one that is being
-    removed is left alone.
+    still arriving, so that it is analysed, and so is one with images that came after its newest results. Those that
+    retention removed are known again as such; one that is being removed is left alone.
     """
     made = known = 0
     problems: list[Problem] = []
@@ -46,10 +47,13 @@ def rebuild(database: Database, archive: Archive, now: Configuration = NOTHING) 
     with database.transaction() as connection:
         leaving = set(unfinished_removals(connection))
     for study_instance_uid in sorted({*archive.studies()} - leaving):
-        past, bad = _past(database, archive, study_instance_uid, now)
-        rest = _rest(archive, study_instance_uid, past)
+        found, bad = _results(database, archive, study_instance_uid)
+        past = past_jobs(found, now)
         listed = {item.key: item.modified_at for item in archive.listed(study_instance_uid)}
         read = [read_stored(archive, key) for key in sorted(listed)]
+        looked_at = [item for item in read if isinstance(item, Instance) and item.modality in now.modalities]
+        are_late = _are_late([listed[item.object_key] for item in looked_at], found)
+        rest = None if are_late else _rest(archive, study_instance_uid, past)
         problems += [*(item for item in read if isinstance(item, Problem)), *bad]
         with database.transaction() as connection:
             for item in read:
@@ -69,16 +73,21 @@ def rebuild(database: Database, archive: Archive, now: Configuration = NOTHING) 
     return Rebuilt(made, known, tuple(problems), tuple(sent_again))
 
 
-def _past(
-    database: Database, archive: Archive, study_instance_uid: str, now: Configuration
-) -> tuple[list[PastJob], list[Problem]]:
-    """What the results of a study without jobs tell, and those that tell nothing."""
+def _results(database: Database, archive: Archive, study_instance_uid: str) -> tuple[list[FoundResult], list[Problem]]:
+    """The results of a study without jobs, and those that tell nothing."""
     with database.transaction() as connection:
         if restore.has_jobs(connection, study_instance_uid):
             return [], []
     read = [read_result(archive, key) for key in sorted(archive.keys(study_instance_uid, "results"))]
-    found = [item for item in read if not isinstance(item, Problem)]
-    return past_jobs(found, now), [item for item in read if isinstance(item, Problem)]
+    found = [item for item in read if isinstance(item, FoundResult)]
+    return found, [item for item in read if isinstance(item, Problem)]
+
+
+def _are_late(received_at: Sequence[float], results: Sequence[FoundResult]) -> bool:
+    """Whether images came after the run of the newest results. Of a copied archive all seem to, which tells nothing."""
+    if not received_at or not results:
+        return False
+    return min(received_at) <= max(result.moment for result in results) < max(received_at)
 
 
 def _restore_jobs(connection: Connection, archive: Archive, study_instance_uid: str, past: Sequence[PastJob]) -> bool:

@@ -44,7 +44,7 @@ from tests.support.studies import mammogram
 
 Receive = Callable[..., Dataset]
 FAKE = ConfiguredPackage("fake", "fake-mass", "digest")
-NOW = Configuration((FAKE,), (PACS,))
+NOW = Configuration((FAKE,), (PACS,), MG)
 
 
 def _rebuilt(stores: Stores, path: Path, now: Configuration = NOW) -> tuple[Stores, Rebuilt]:
@@ -121,6 +121,30 @@ def test_a_finished_study_is_as_old_as_its_files(delivered: Stores, tmp_path: Pa
     assert planned.study.age_s == pytest.approx(0, abs=60)
     for database in (again.database, ahead.database):
         database.close()
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["as it was", "copied"])
+def test_an_image_that_came_after_the_results_is_analysed(delivered: Stores, tmp_path: Path, *, copied: bool) -> None:
+    """It waited when the database was lost, and was acknowledged; a copy, whose files are all new, is left alone."""
+    keys = sorted(delivered.archive.keys("1.2.3"))
+    for key in keys if copied else keys[:1]:
+        os.utime(located(delivered.archive, key), (time.time() + 60,) * 2)
+    again, _ = _rebuilt(delivered, tmp_path / "again.db")
+    assert study_in(again).state is (StudyState.DONE if copied else StudyState.RECEIVING)
+    deliver(again)
+    if not copied:
+        analyse(again)
+        (report,) = (item for item in deliver(again) if item.Modality == "SR")
+        assert len(predecessors_of(report)) == 1
+    again.database.close()
+
+
+def test_an_object_that_no_model_looks_at_is_not_late(delivered: Stores, receive: Receive, tmp_path: Path) -> None:
+    """A result that a PACS routes back would be analysed for ever."""
+    receive("1.2.3", modality="SR")
+    again, _ = _rebuilt(delivered, tmp_path / "again.db")
+    assert study_in(again).state is StudyState.DONE
+    again.database.close()
 
 
 def test_results_go_to_those_that_take_them_now(delivered: Stores, tmp_path: Path) -> None:

@@ -51,26 +51,30 @@ def rebuild(database: Database, archive: Archive, now: Configuration = NOTHING) 
         past = past_jobs(found, now)
         listed = {item.key: item.modified_at for item in archive.listed(study_instance_uid)}
         read = [read_stored(archive, key) for key in sorted(listed)]
-        looked_at = [item for item in read if isinstance(item, Instance) and item.modality in now.modalities]
-        are_late = _are_late([listed[item.object_key] for item in looked_at], found)
-        rest = None if are_late else _rest(archive, study_instance_uid, past)
+        instances = [item for item in read if isinstance(item, Instance)]
+        looked_at = [listed[item.object_key] for item in instances if item.modality in now.modalities]
+        rest = None if _are_late(looked_at, found) else _rest(archive, study_instance_uid, past)
         problems += [*(item for item in read if isinstance(item, Problem)), *bad]
         with database.transaction() as connection:
-            for item in read:
-                if isinstance(item, Problem):
-                    continue
-                if rest is not None:
-                    restore.restore_study(connection, item.study_instance_uid, rest, list(listed.values()))
-                recorded = studies.record_instance(connection, item, reopens=False)
-                made += recorded is studies.Recorded.NEW
-                known += recorded is studies.Recorded.SAME
-                if recorded is studies.Recorded.CONFLICT:
-                    problems.append(Problem(item.object_key, "another file has this SOP Instance UID"))
+            if rest is not None and instances:
+                restore.restore_study(connection, study_instance_uid, rest, list(listed.values()))
+            outcomes = [studies.record_instance(connection, item, reopens=False) for item in instances]
             if _restore_jobs(connection, archive, study_instance_uid, past):
                 sent_again.append(study_instance_uid)
+        made += outcomes.count(studies.Recorded.NEW)
+        known += outcomes.count(studies.Recorded.SAME)
+        problems += _conflicts(instances, outcomes)
         log.info("study indexed", study_instance_uid=study_instance_uid, files=len(read), done=rest is not None)
     _restore_removed(database, archive)
     return Rebuilt(made, known, tuple(problems), tuple(sent_again))
+
+
+def _conflicts(instances: Sequence[Instance], outcomes: Sequence[studies.Recorded]) -> list[Problem]:
+    return [
+        Problem(item.object_key, "another file has this SOP Instance UID")
+        for item, outcome in zip(instances, outcomes, strict=True)
+        if outcome is studies.Recorded.CONFLICT
+    ]
 
 
 def _results(database: Database, archive: Archive, study_instance_uid: str) -> tuple[list[FoundResult], list[Problem]]:

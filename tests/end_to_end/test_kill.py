@@ -108,6 +108,7 @@ def test_kill_while_a_job_runs(
     study = generate_uid()
     for image in images:
         image.StudyInstanceUID = study
+        image.PatientID = images[0].PatientID  # of two patients nothing would be analysed
     config = NodeConfig(tmp_path, Destination(archive.ae_title, archive.port), database_url=database_url)
     with running_node(config) as node:
         node.wait_for("worker ready")

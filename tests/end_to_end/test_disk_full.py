@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom.dsutils import encode
 
 from tests.support import studies
 from tests.support.destination import OUT_OF_RESOURCES, SUCCESS
-from tests.support.node import Destination, NodeConfig, NodeProcess, running_node
-from tests.support.raw_association import Answer, raw_association
+from tests.support.node import Destination, NodeConfig, running_node
+from tests.support.requests import store_alone
 
 MIB = 1024 * 1024
 SIZE_BYTES = 6 * MIB
@@ -34,15 +31,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def _store(node: NodeProcess, image: Dataset) -> Answer:
-    bare = Dataset()
-    bare.update(image)
-    with raw_association(node.port, CTImageStorage, ExplicitVRLittleEndian) as peer:
-        answer = peer.store(str(image.SOPInstanceUID), encode(bare, is_implicit_vr=False, is_little_endian=True) or b"")
-        peer.release()
-    return answer
-
-
 @pytest.mark.parametrize("reserve_bytes", [MIB, 0], ids=["refused before writing", "refused while writing"])
 def test_disk_full(tmp_path: Path, small_disk: Path, reserve_bytes: int) -> None:
     """0xA700 and no orphan, whether the reserve was reached or a write failed; with room again it is Success."""
@@ -55,7 +43,7 @@ def test_disk_full(tmp_path: Path, small_disk: Path, reserve_bytes: int) -> None
     )
     images = studies.ct_slices(14)
     with running_node(config) as node:
-        answers = [_store(node, image) for image in images]
+        answers = [store_alone(node.port, image) for image in images]
         taken = [image for image, answer in zip(images, answers, strict=True) if answer.status == SUCCESS]
         refused = [image for image, answer in zip(images, answers, strict=True) if answer.status == OUT_OF_RESOURCES]
         assert len(taken) >= 5
@@ -67,7 +55,7 @@ def test_disk_full(tmp_path: Path, small_disk: Path, reserve_bytes: int) -> None
         assert {str(path.relative_to(config.archive_path)) for path in node.files()} == rows
         assert not node.files("incoming")
         subprocess.run(["mount", "-o", f"remount,size={4 * SIZE_BYTES}", str(small_disk)], check=True)
-        assert all(_store(node, image).status == SUCCESS for image in refused)
+        assert all(store_alone(node.port, image).status == SUCCESS for image in refused)
 
 
 def _leave(disk: Path, free_bytes: int) -> None:
@@ -93,19 +81,19 @@ def test_marks_of_the_room(tmp_path: Path, small_disk: Path) -> None:
     with running_node(config) as node:
         _leave(small_disk, 10 * MIB)
         node.wait_for("room low")
-        assert _store(node, one).status == SUCCESS
+        assert store_alone(node.port, one).status == SUCCESS
         _leave(small_disk, 3 * MIB)
-        answer = _store(node, two)
+        answer = store_alone(node.port, two)
         assert answer.status == OUT_OF_RESOURCES
         assert f"again above {8 * MIB} free" in answer.comment
         node.wait_for("room gone")
         _leave(small_disk, 6 * MIB)
-        assert _store(node, three).status == OUT_OF_RESOURCES, "between the marks nothing changes"
+        assert store_alone(node.port, three).status == OUT_OF_RESOURCES, "between the marks nothing changes"
         node.kill()
         node.start()
-        assert _store(node, four).status == OUT_OF_RESOURCES, "nor does a new start forget"
+        assert store_alone(node.port, four).status == OUT_OF_RESOURCES, "nor does a new start forget"
         assert len(node.files()) == 1
         assert not node.files("incoming")
         _leave(small_disk, 10 * MIB)
-        assert [_store(node, image).status for image in (two, three, four)] == [SUCCESS] * 3
+        assert [store_alone(node.port, image).status for image in (two, three, four)] == [SUCCESS] * 3
         assert len(node.files()) == 4

@@ -3,22 +3,9 @@
 import json
 from pathlib import Path
 
-from pydicom import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom.dsutils import encode
-
 from tests.support import studies
-from tests.support.node import Destination, NodeConfig, NodeProcess, running_node
-from tests.support.raw_association import raw_association
-
-
-def _store(node: NodeProcess, image: Dataset) -> int | None:
-    bare = Dataset()
-    bare.update(image)
-    with raw_association(node.port, CTImageStorage, ExplicitVRLittleEndian) as peer:
-        answer = peer.store(str(image.SOPInstanceUID), encode(bare, is_implicit_vr=False, is_little_endian=True) or b"")
-        peer.release()
-    return answer.status
+from tests.support.node import Destination, NodeConfig, running_node
+from tests.support.requests import store_alone
 
 
 def test_a_finished_study_goes_and_may_come_again(tmp_path: Path) -> None:
@@ -29,13 +16,13 @@ def test_a_finished_study_goes_and_may_come_again(tmp_path: Path) -> None:
     image = studies.ct_slices(1)[0]
     image.PatientName, image.PatientID = "Removed^Rosa", "ROSA-4711"
     with running_node(config, "receive") as node:
-        assert _store(node, image) == 0
+        assert store_alone(node.port, image).status == 0
         line = node.wait_for("study removed")
         assert line["study_instance_uid"] == image.StudyInstanceUID
         assert (line["reason"], line["images"]) == ("age", 1)
         assert not node.files()
         assert node.rows("SELECT state FROM studies") == [("removed",)]
-        assert _store(node, image) == 0
+        assert store_alone(node.port, image).status == 0
         assert len(node.files()) == 1
         said = json.dumps(node.lines())
         assert "Rosa" not in said

@@ -6,9 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom.dsutils import encode
 
 from dicomnode.keeping.inspection import check_archive
 from storage.archive import Archive
@@ -17,16 +14,7 @@ from tests.support import studies
 from tests.support.node import DICOMNODE, REPOSITORY, Destination, NodeConfig, NodeProcess
 from tests.support.object_storage import ObjectStorage
 from tests.support.postgres import PostgresServer
-from tests.support.raw_association import raw_association
-
-
-def _store(node: NodeProcess, image: Dataset) -> int | None:
-    bare = Dataset()
-    bare.update(image)
-    with raw_association(node.port, CTImageStorage, ExplicitVRLittleEndian) as peer:
-        answer = peer.store(str(image.SOPInstanceUID), encode(bare, is_implicit_vr=False, is_little_endian=True) or b"")
-        peer.release()
-    return answer.status
+from tests.support.requests import store_alone
 
 
 @contextmanager
@@ -59,9 +47,9 @@ def _problems(config: NodeConfig, archive: Archive) -> list[str]:
 def _check_that_the_first_loses_nothing(one: NodeConfig, other: NodeConfig, archive: Archive) -> None:
     first, second = studies.ct_slices(2)
     with _receiving(one) as node:
-        assert _store(node, first) == 0
+        assert store_alone(node.port, first).status == 0
         _refused(other)
-        assert _store(node, second) == 0
+        assert store_alone(node.port, second).status == 0
         assert len(node.rows("SELECT sop_instance_uid FROM instances")) == 2
         assert not node.lines("archive taken over")
     assert _problems(one, archive) == []
@@ -94,7 +82,7 @@ def test_a_lost_database_is_replaced_when_it_is_told(tmp_path: Path) -> None:
     at_once = {"retention": {"after_days": 1 / 86400}}
     other = _config(tmp_path / "other", archive=shared, other=at_once)
     with _receiving(one) as node:
-        assert _store(node, studies.ct_slices(1)[0]) == 0
+        assert store_alone(node.port, studies.ct_slices(1)[0]).status == 0
     rebuild = [*DICOMNODE, "db", "rebuild", "--take-over", "--config", str(other.write())]
     told = subprocess.run(rebuild, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=120)
     assert "1 instances added" in told.stdout

@@ -1,4 +1,4 @@
-"""Databases for the tests: each test gets its own, on SQLite and on PostgreSQL."""
+"""Stores for the tests: each test gets its own, databases on SQLite and PostgreSQL, archives on folder and bucket."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from storage.archive import Archive
 from storage.database import Database
+from tests.support.object_storage import ObjectStorage
 from tests.support.postgres import PostgresServer
 
 BACKENDS = ("sqlite", "postgresql")
@@ -73,3 +75,12 @@ def db(url: str) -> Iterator[Database]:
     database = Database.open(url)
     yield database
     database.close()
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Archive:
+    """Make an empty archive that wants no reserve, on each kind of store."""
+    if request.param == "folder":
+        return Archive(tmp_path / "archive", min_free_bytes=0)
+    service: ObjectStorage = request.getfixturevalue("object_storage")
+    return service.open(service.make_bucket(), tmp_path / "archive")

@@ -14,19 +14,9 @@ from storage.archive import Archive, Area, StoredFile
 from storage.errors import ArchiveFull, InvalidObjectKey, InvalidUid
 from storage.room import Room
 from tests.storage.samples import store_instance
-from tests.support.object_storage import ObjectStorage
 
 STUDY = "1.2.840.1"
 UID = "1.2.840.1.7"
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Archive:
-    """Make an empty archive that wants no reserve, on each kind of store."""
-    if request.param == "folder":
-        return Archive(tmp_path / "archive", min_free_bytes=0)
-    service: ObjectStorage = request.getfixturevalue("object_storage")
-    return service.open(service.make_bucket(), tmp_path / "archive")
 
 
 def files(root: Path) -> list[Path]:

@@ -13,16 +13,6 @@ from storage.database import Database
 from storage.errors import ArchiveOfAnother
 from storage.ownership import check_owner, claim, identity_of, take_over
 from tests.storage.samples import store_instance
-from tests.support.object_storage import ObjectStorage
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Archive:
-    """An empty archive on each kind of store."""
-    if request.param == "folder":
-        return Archive(tmp_path / "archive", min_free_bytes=0)
-    service: ObjectStorage = request.getfixturevalue("object_storage")
-    return service.open(service.make_bucket(), tmp_path / "archive")
 
 
 @pytest.fixture

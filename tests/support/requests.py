@@ -1,4 +1,4 @@
-"""C-STORE requests without a network: what the wire would have handed to the intake."""
+"""C-STORE requests: one over the wire, or without a network, as the wire would have handed it to the intake."""
 
 import io
 
@@ -7,6 +7,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from dicomnode.receiving.intake import Incoming, Intake, Taken
+from tests.support.raw_association import Answer, raw_association
 
 
 def encoded(dataset: Dataset) -> bytes:
@@ -14,6 +15,16 @@ def encoded(dataset: Dataset) -> bytes:
     buffer = io.BytesIO()
     dcmwrite(buffer, dataset, implicit_vr=False, little_endian=True)
     return buffer.getvalue()
+
+
+def store_alone(port: int, image: Dataset) -> Answer:
+    """Send one image over an association of its own."""
+    bare = Dataset()
+    bare.update(image)
+    with raw_association(port, str(image.SOPClassUID), ExplicitVRLittleEndian) as peer:
+        answer = peer.store(str(image.SOPInstanceUID), encoded(bare))
+        peer.release()
+    return answer
 
 
 def incoming(dataset: Dataset, calling_ae_title: str = "PACS") -> Incoming:

@@ -115,13 +115,12 @@ def _case(path: Path, rows: Sequence[Row], median: float | None) -> Case:
     elif all(is_normal(row) for row in rows):
         kind = "normal"
     rows_said, columns_said = first.get("rows", ""), first.get("columns", "")
+    only_view = "MLO" if "y_mias" in first else ""  # mini-MIAS has no other, and no column for it
     return Case(
         path,
         first["patient"],
         first.get("laterality", "").upper()[:1],  # "Left" as well
-        first.get(
-            "view", "MLO" if "y_mias" in first else ""
-        ).upper(),  # mini-MIAS has no other view and no column for it
+        first.get("view", only_view).upper(),
         _median_aspect(rows) or median,
         tuple(located),
         kind,

@@ -14,7 +14,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 
 from dicomnode.attributes import flag, items, text
 from dicomnode.logs import get_logger
-from dicomnode.network.dimse import N_CREATE_RQ, N_SET_RQ
+from dicomnode.network.dimse import LONGEST_UID, N_CREATE_RQ, N_SET_RQ
 from dicomnode.network.normalized import PROCESSING_FAILURE, Answer, Request
 from storage import notices
 from storage.archive import UID_PATTERN
@@ -28,7 +28,6 @@ log = get_logger(__name__)
 SUCCESS = Answer(0x0000)
 INVALID_VALUE, DUPLICATE, NO_SUCH_INSTANCE, MISSING_ATTRIBUTE = 0x0106, 0x0111, 0x0112, 0x0120
 INVALID_INSTANCE = Answer(0x0117, "the SOP Instance UID is no UID")
-LONGEST_UID = 64  # PS3.5 9.1; a request may name 64 KiB, of which the log is told no more
 NO_SUCH_OPERATION = Answer(0x0211, "not offered for this SOP class")
 NO_LONGER = Answer(PROCESSING_FAILURE, "the step is over and may no longer be updated")  # PS3.4 F.7.2.2.2
 STATES = {

@@ -34,6 +34,7 @@ HAS_DATASET = 0x0001
 NO_DATASET = 0x0101
 ERROR_COMMENT_LENGTH = 64  # LO
 MAXIMUM_COMMAND_BYTES = 1 << 16
+LONGEST_UID = 64  # PS3.5 9.1; what a peer names may be longer, of which neither memory nor log keeps more
 MOST_FRAGMENTS = 512  # at once: the operating system takes 1024
 
 _ITEM = struct.Struct(">IBB")

@@ -21,8 +21,6 @@ log = get_logger(__name__)
 # Of the queue, for a Priority (0000,0700); a value that the standard does not know says nothing.
 STEPS: Mapping[int | None, int] = {dimse.HIGH_PRIORITY: 1, dimse.MEDIUM_PRIORITY: 0, dimse.LOW_PRIORITY: -1}
 
-LONGEST_UID = 64  # PS3.5 9.1; a request may name 64 KiB, of which nothing is kept
-
 known_head = lru_cache(maxsize=256)(FileHead)
 
 
@@ -51,7 +49,7 @@ class Storing:
         priority: int | None,
     ) -> Arrival:
         """Make a place for the dataset. sop_class_uid, sop_instance_uid, priority: as the request has them."""
-        head = known_head if len(sop_class_uid) <= LONGEST_UID else FileHead
+        head = known_head if len(sop_class_uid) <= dimse.LONGEST_UID else FileHead
         return self._intake.begin(
             Incoming(
                 affected_sop_class_uid=sop_class_uid,
@@ -66,7 +64,7 @@ class Storing:
     def finish(self, arrival: Arrival, association: object) -> Outcome:
         """Store what has come."""
         watch = Stopwatch()
-        uid = arrival.sop_instance_uid[:LONGEST_UID]
+        uid = arrival.sop_instance_uid[: dimse.LONGEST_UID]
         try:
             taken = arrival.finish()
         except RefusedInstance as refused:

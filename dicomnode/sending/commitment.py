@@ -8,6 +8,7 @@ from pydicom import Dataset
 from dicomnode.attributes import items, number, text
 from dicomnode.config.sections import SenderSettings
 from dicomnode.logs import get_logger
+from dicomnode.network.dimse import LONGEST_UID
 from storage import commitment
 from storage.database import Database
 from storage.errors import StorageError
@@ -16,7 +17,6 @@ from storage.lifecycle import DeliveryState
 log = get_logger(__name__)
 
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"  # PS3.4 J.3.5
-LONGEST_UID = 64  # PS3.5 9.1; whoever may call may name any number of characters
 REQUEST_COMMITMENT = 1  # action type, PS3.4 table J.3-1
 SUCCESS, PROCESSING_FAILURE = 0x0000, 0x0110
 FAILURE_REASONS = {  # PS3.3 C.14.1.1
